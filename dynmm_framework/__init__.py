@@ -1,0 +1,1 @@
+"""A plugin-based framework for multimodal, LLM-based recommendation."""

@@ -1,0 +1,278 @@
+"""The envelope of a pipeline: every block of the YAML file except components' own settings."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from dynmm_framework.specs import fold
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Block(BaseModel):
+    """Base of all configuration: frozen, unknown keys refused, docstrings kept for the schema."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,
+        protected_namespaces=(),
+    )
+
+
+class ComponentRef(Block):
+    """Names a registered component and configures it. ``name`` alone may be written as a string."""
+
+    name: str = Field(min_length=1)
+    """Component name as listed by ``dynmm plugins list``, or ``distribution/name``."""
+    config: dict[str, Any] = {}
+    """Settings of the component; checked against its own model (``dynmm plugins info NAME``)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_string(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+
+class Filters(Block):
+    """What is kept of the raw interactions; applied in this order, each step reported."""
+
+    min_rating: float | None = None
+    """Keep interactions rated at least this much; for data with ratings."""
+    deduplicate: Literal["none", "first", "last"] = "last"
+    """Which interaction is kept when a user has several with the same item."""
+    k_core: Annotated[int, Field(ge=0)] = 0
+    """Repeat dropping users and items with fewer interactions, until none is left; 0 is off."""
+    min_user_interactions: Annotated[int, Field(ge=0)] = 0
+    """As ``k_core``, for users only."""
+    min_item_interactions: Annotated[int, Field(ge=0)] = 0
+    """As ``k_core``, for items only."""
+
+
+class DataBlock(ComponentRef):
+    """The dataset: a registered reader, its settings, and filters."""
+
+    filters: Filters = Filters()
+
+
+class LeaveOneOut(Block):
+    """A user's last interaction is the test target, the one before it the validation target."""
+
+    strategy: Literal["leave_one_out"]
+    min_interactions: Annotated[int, Field(ge=3)] = 3
+    """Users with fewer interactions are used for training only."""
+
+
+class _Ratios(Block):
+    ratios: tuple[Fraction, Fraction, Fraction] = (0.8, 0.1, 0.1)
+    """Shares of training, validation and test; they sum to 1."""
+
+    @field_validator("ratios")
+    @classmethod
+    def _sums_to_one(cls, value: tuple[float, float, float]) -> tuple[float, float, float]:
+        if abs(sum(value) - 1) > 1e-6:
+            raise ValueError(f"ratios must sum to 1, not {sum(value):g}")
+        return value
+
+
+class TemporalUser(_Ratios):
+    """Each user's interactions are cut by time: oldest to training, newest to test."""
+
+    strategy: Literal["temporal_user"]
+
+
+class RandomRatio(_Ratios):
+    """Interactions are assigned at random."""
+
+    strategy: Literal["random"]
+    per_user: bool = False
+    """Draw within each user rather than over all interactions."""
+
+
+class GlobalTime(_Ratios):
+    """All interactions are cut at two points in time, the same for every user."""
+
+    strategy: Literal["global_time"]
+
+
+class ColdStart(_Ratios):
+    """As ``temporal_user``, but targets are only items with few training interactions."""
+
+    strategy: Literal["cold_start"]
+    threshold: Annotated[int, Field(ge=1)] = 5
+    """Targets have fewer training interactions than this."""
+
+
+class Streaming(Block):
+    """By time: an offline part for training and a stream that follows."""
+
+    strategy: Literal["streaming"]
+    offline: Fraction = 0.7
+    """Share of interactions, oldest first, for offline training and validation."""
+    valid: Fraction = 0.1
+    """Share of the offline part, its newest, for validation."""
+
+
+class MMRecSplit(Block):
+    """MMRec's per-user split by time: with n < 10 interactions the last two are validation and
+    test; otherwise 20 % of them, halved into validation and test.
+    """
+
+    strategy: Literal["mmrec"]
+
+
+class GivenFiles(Block):
+    """A split given by files, one user per line: ``user item item …``."""
+
+    strategy: Literal["given"]
+    train: str
+    """Training file; with it the reader's own interactions serve for names of items only."""
+    test: str
+    """Test file."""
+    valid: str | None = None
+    """Validation file; if there is none, ``valid_share`` of training is held out."""
+    valid_share: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share of each user's training items drawn for validation if there is no file; 0 for none."""
+
+
+SplitBlock = Annotated[
+    LeaveOneOut
+    | TemporalUser
+    | RandomRatio
+    | GlobalTime
+    | ColdStart
+    | Streaming
+    | MMRecSplit
+    | GivenFiles,
+    Field(discriminator="strategy"),
+]
+
+
+class SampledProtocol(Block):
+    """Ranks each target among uniformly drawn negatives."""
+
+    sampled: Annotated[int, Field(ge=1)]
+    """Number of negatives for each target; drawn once, stored and hashed."""
+
+    @property
+    def name(self) -> str:
+        return f"sampled:{self.sampled}"
+
+
+class FullProtocol(Block):
+    """Ranks the whole catalogue, the user's known items masked."""
+
+    full: Literal[True] = True
+
+    @property
+    def name(self) -> str:
+        return "full"
+
+
+DEFAULT_METRICS = ("hit", "ndcg", "recall", "mrr")
+
+
+class EvaluateBlock(Block):
+    """How recommenders are compared."""
+
+    protocols: list[FullProtocol | SampledProtocol] = Field(default=[FullProtocol()], min_length=1)
+    """``full`` and any number of ``{sampled: N}``; every number carries its protocol."""
+    at: list[Annotated[int, Field(ge=1, le=1000)]] = Field(default=[5, 10, 20], min_length=1)
+    """Cut-offs."""
+    metrics: list[str] = Field(default=list(DEFAULT_METRICS), min_length=1)
+    """Metric families as listed by ``dynmm plugins list``."""
+    compare_with: list[ComponentRef] = []
+    """Further recommenders: registered baselines or backbones."""
+    monitor: str = "ndcg@10"
+    """Metric on validation users that early stopping and model selection follow."""
+    monitor_users: Annotated[int, Field(ge=1)] | None = None
+    """Validate on this many users, drawn once; all if null."""
+    max_users: Annotated[int, Field(ge=1)] | None = None
+    """Test on this many users, drawn once; all if null."""
+    significance: Literal["holm", "none"] = "holm"
+    """Correction over the pairwise comparisons; ``none`` prints uncorrected p-values."""
+
+    @field_validator("protocols", mode="before")
+    @classmethod
+    def _protocol_words(cls, value: Any) -> Any:
+        if not isinstance(value, list):
+            return value
+        words = []
+        for entry in value:
+            if entry == "full":
+                entry = {"full": True}
+            elif isinstance(entry, str) and entry.startswith("sampled:"):
+                number = entry.removeprefix("sampled:")
+                entry = {"sampled": int(number) if number.isdigit() else number}
+            words.append(entry)
+        return words
+
+
+class ComputeBlock(Block):
+    """Where and how the run computes. Does not change what is computed, precision excepted."""
+
+    device: str = "auto"
+    """``auto`` (a GPU if there is one), ``cpu``, ``cuda`` or ``cuda:1``."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """``bf16`` trains under autocast; evaluation is always fp32."""
+    threads: Annotated[int, Field(ge=1)] | None = None
+    """CPU threads of one process; all available cores if null."""
+
+
+class TrackingBlock(Block):
+    """Experiment tracker, provided by a plugin."""
+
+    name: str = Field(min_length=1)
+    options: dict[str, Any] = {}
+
+
+class Pipeline(Block):
+    """A pipeline: one YAML file, or the same made in Python."""
+
+    version: Literal[1]
+    """Version of this format."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 7
+    """Root seed: splits, candidates and, unless ``seeds`` is given, models."""
+    seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**32)]], Field(min_length=1)] | None = None
+    """Train and evaluate every recommender once for each of these seeds."""
+    data: DataBlock
+    split: SplitBlock
+    backbone: ComponentRef | None = None
+    """The collaborative-filtering backbone, which is also a recommender of its own."""
+    baseline: ComponentRef | None = None
+    """A baseline as the pipeline's recommender, if there is no backbone."""
+    evaluate: EvaluateBlock = EvaluateBlock()
+    compute: ComputeBlock = ComputeBlock()
+    tracking: TrackingBlock | None = None
+
+    @model_validator(mode="after")
+    def _has_one_recommender(self) -> Pipeline:
+        if (self.backbone is None) == (self.baseline is None):
+            raise ValueError("name exactly one recommender: a backbone or a baseline")
+        return self
+
+    @property
+    def model_seeds(self) -> tuple[int, ...]:
+        return tuple(dict.fromkeys(self.seeds)) if self.seeds else (self.seed,)
+
+    @property
+    def recommender(self) -> ComponentRef:
+        chosen = self.backbone or self.baseline
+        assert chosen is not None  # _has_one_recommender
+        return chosen
+
+    @property
+    def recommenders(self) -> dict[str, ComponentRef]:
+        """All recommenders by the label under which their numbers appear.
+
+        The label is the folded name; a name that appears again gets ``#2``, ``#3`` …
+        """
+        labels: dict[str, ComponentRef] = {}
+        for ref in (self.recommender, *self.evaluate.compare_with):
+            name = fold(ref.name.rsplit("/", 1)[-1])
+            number = 1 + sum(label.split("#")[0] == name for label in labels)
+            labels[name if number == 1 else f"{name}#{number}"] = ref
+        return labels

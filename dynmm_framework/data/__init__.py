@@ -1,0 +1,1 @@
+"""Interactions, items and users as columns; readers' tools, filters, splits and candidates."""

@@ -1,0 +1,282 @@
+"""What each kind of component can do, as structural types. No torch import, no base classes.
+
+A component is built as ``Class(config)`` with an instance of its own configuration model. Items
+are integers ``0 .. n_items - 1``; users are *histories*, so a user unseen in training is served
+like any other. Arrays are NumPy unless a torch tensor is named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import torch
+
+    from dynmm_framework.data.tables import Dataset, Histories, TrainingData
+    from dynmm_framework.evaluation.outcome import Outcome
+
+FloatArray: TypeAlias = NDArray[np.float32]
+IntArray: TypeAlias = NDArray[np.int32]
+State: TypeAlias = Mapping[str, NDArray[Any]]
+"""A component's learned state: named arrays, stored as safetensors, never pickled."""
+
+Scores: TypeAlias = "FloatArray | torch.Tensor"
+"""Scores as NumPy or torch, on any device; higher is better; finite."""
+
+Precision = Literal["fp32", "bf16"]
+
+
+class Validator(Protocol):
+    """Scores a model on the validation users while it trains."""
+
+    metric: str
+    higher_is_better: bool
+
+    def __call__(self, score: Callable[[Histories], Scores]) -> Mapping[str, float]:
+        """Returns metric values, ``metric`` among them, for a function that scores all items."""
+        ...
+
+
+class Context(Protocol):
+    """What a running stage may use of its surroundings.
+
+    Attributes:
+        stage: Name of the stage, such as ``fit/sasrec/seed-7``; names what fails.
+        seed: The stage's own seed, spawned from the run's by stage name.
+        device: A torch device string, already resolved: ``cpu``, ``cuda:0``.
+        precision: ``fp32``, or ``bf16`` for autocast in training.
+        workdir: Private scratch folder that survives a kill; holds training checkpoints.
+        validator: Scores on validation data; ``None`` if the split has none.
+    """
+
+    stage: str
+    seed: int
+    device: str
+    precision: Precision
+    workdir: Path
+    validator: Validator | None
+
+    def rng(self, name: str) -> np.random.Generator:
+        """Returns a generator that depends on the stage's seed and ``name`` only."""
+        ...
+
+    def progress(
+        self, description: str, total: int | None = None
+    ) -> AbstractContextManager[Callable[..., None]]:
+        """Opens a progress bar; the yielded function is called as ``advance(n=1, note="")``."""
+        ...
+
+    def epoch_finished(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Tells observers that an epoch (from 1) of this stage is finished."""
+        ...
+
+    def fetch(self, record: str) -> Path:
+        """Returns the folder of a registered dataset's or model's files, fetched if need be."""
+        ...
+
+    def log(self, message: str) -> None:
+        """Writes one line to the run's log."""
+        ...
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """A component whose learned state can be stored and restored exactly."""
+
+    def get_state(self) -> State:
+        """Returns every learned array; empty before ``fit``."""
+        ...
+
+    def load_state(self, state: State) -> None:
+        """Restores what :meth:`get_state` returned, on a component of the same configuration."""
+        ...
+
+
+@runtime_checkable
+class Backbone(Stateful, Protocol):
+    """A collaborative-filtering model that scores by the inner product of two vectors."""
+
+    def fit(self, data: TrainingData, ctx: Context) -> None:
+        """Learns from the training interactions."""
+        ...
+
+    def item_vectors(self) -> Scores:
+        """Returns vectors of all items, ``(n_items, d)``."""
+        ...
+
+    def user_vectors(self, histories: Histories) -> Scores:
+        """Returns vectors of users given by their histories, ``(len(histories), d)``."""
+        ...
+
+
+@runtime_checkable
+class Recommender(Stateful, Protocol):
+    """Anything that scores items for users. Baselines and composed pipelines implement it.
+
+    Rankings are made from scores by one function of the core, because the rank of a tied target
+    (the mean rank of its tie) cannot be told from a ranked list.
+    """
+
+    def fit(self, data: TrainingData, ctx: Context) -> None:
+        """Learns from the training interactions."""
+        ...
+
+    def score(self, histories: Histories, candidates: IntArray | None = None) -> Scores:
+        """Scores items for each history.
+
+        Args:
+            histories: The users, ``batch`` of them.
+            candidates: Item ids ``(batch, C)``; ``None`` scores the whole catalogue.
+
+        Returns:
+            ``(batch, C)``, or ``(batch, n_items)`` without candidates.
+        """
+        ...
+
+
+@runtime_checkable
+class DatasetReader(Protocol):
+    """Reads one dataset from disk."""
+
+    def files(self, ctx: Context) -> Sequence[Path]:
+        """Returns the files that :meth:`read` will open, fetched if need be.
+
+        Raises:
+            DataError: If a file is missing; names the path and the setting to change.
+        """
+        ...
+
+    def read(self, ctx: Context) -> Dataset:
+        """Reads the interactions, items and users.
+
+        Raises:
+            DataError: With every problem of the files at once, with line numbers.
+        """
+        ...
+
+
+class Metric(Protocol):
+    """A ranking metric: a plain function over the outcome of an evaluation."""
+
+    def __call__(self, outcome: Outcome, k: int | None) -> NDArray[np.float64] | float:
+        """Returns one value per user, or a single number if the metric's spec says so."""
+        ...
+
+
+@runtime_checkable
+class ModalityEncoder(Protocol):
+    """A frozen encoder of one modality.
+
+    What is missing never reaches it: the core keeps the mask.
+
+    Attributes:
+        modality: ``text``, ``image`` or ``audio``.
+        dim: Width of the vectors.
+    """
+
+    modality: str
+    dim: int
+
+    def encode(self, batch: Sequence[Any]) -> FloatArray:
+        """Encodes present inputs, ``(len(batch), dim)``."""
+        ...
+
+
+@runtime_checkable
+class Adapter(Stateful, Protocol):
+    """A small learned module between frozen parts, working in the slot that its spec names."""
+
+    def fit(self, data: TrainingData, ctx: Context) -> None:
+        """Learns the adapter's parameters; everything else stays frozen."""
+        ...
+
+
+@runtime_checkable
+class AlignAdapter(Adapter, Protocol):
+    """Slot ``align``: features and collaborative vectors become joint latents (paper, 4.2)."""
+
+    def item_latents(self, mask: NDArray[np.bool_] | None = None) -> FloatArray:
+        """Returns joint latents ``(n_items, d)``; ``mask`` ``(n_items, modalities)`` drops some."""
+        ...
+
+    def user_latents(self, histories: Histories) -> FloatArray:
+        """Returns joint latents of users, ``(len(histories), d)``."""
+        ...
+
+
+@runtime_checkable
+class OnlineAdapter(Adapter, Protocol):
+    """Slot ``online``: corrects latents by what happened in recent windows (paper, eq. 1)."""
+
+    def summarise(self, window: Any) -> FloatArray:
+        """Summarises a finished window, one row for each item."""
+        ...
+
+    def step(self, batch: Any) -> Mapping[str, float]:
+        """Takes one learning step and returns its losses."""
+        ...
+
+    def correct(self, latents: FloatArray) -> FloatArray:
+        """Returns corrected latents of the same shape."""
+        ...
+
+
+@runtime_checkable
+class PromptAdapter(Adapter, Protocol):
+    """Slot ``prompt``: latents become soft tokens of a frozen language model (paper, 4.4)."""
+
+    def soft_tokens(self, latents: FloatArray) -> Scores:
+        """Returns token embeddings ``(n, llm_width)`` for latents ``(n, d)``."""
+        ...
+
+
+@runtime_checkable
+class EvidenceExtractor(Protocol):
+    """Finds the facts on which a recommendation rests (paper, 4.3)."""
+
+    def extract(self, pairs: IntArray, ctx: Context) -> Iterable[Mapping[str, Any]]:
+        """Returns records (user, item, kind, reference, score, source) for ``pairs`` ``(n, 2)``."""
+        ...
+
+
+@runtime_checkable
+class LanguageModel(Protocol):
+    """A frozen causal language model, reached through its embeddings."""
+
+    tokenizer: Any
+    hidden_size: int
+
+    def embed(self, token_ids: torch.Tensor) -> torch.Tensor:
+        """Looks up token embeddings."""
+        ...
+
+    def forward(self, embeddings: torch.Tensor, *, prefix: Any = None) -> Any:
+        """Runs on embeddings, after an optional cached prefix."""
+        ...
+
+    def generate(self, embeddings: torch.Tensor, *, max_new_tokens: int) -> Sequence[str]:
+        """Generates greedily, one text for each row."""
+        ...
+
+
+@runtime_checkable
+class Tracker(Protocol):
+    """Sends a run's numbers to an experiment tracker."""
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Records the resolved configuration once."""
+        ...
+
+    def log_metrics(self, metrics: Mapping[str, float], *, step: int) -> None:
+        """Records metric values at a step."""
+        ...
+
+    def close(self, *, status: Literal["finished", "failed"]) -> None:
+        """Ends the tracked run."""
+        ...

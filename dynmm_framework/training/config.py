@@ -1,0 +1,30 @@
+"""Settings of the training loop, to be included by components' own configuration models."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from dynmm_framework.config.pipeline import Block
+
+
+class LoopConfig(Block):
+    """Settings that every gradient-trained component shares; components override defaults."""
+
+    epochs: Annotated[int, Field(ge=1)] = 200
+    """Most passes over the training data."""
+    batch_size: Annotated[int, Field(ge=1)] = 128
+    """Training rows in one step; the component says what a row is."""
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    """Step size of the optimiser."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """Decoupled weight decay; 0 is off."""
+    clip_norm: Annotated[float, Field(ge=0)] = 5.0
+    """Largest norm of the gradient; 0 is off."""
+    patience: Annotated[int, Field(ge=0)] = 10
+    """Validations without improvement before training stops; 0 trains all epochs."""
+    validate_every: Annotated[int, Field(ge=1)] = 1
+    """Epochs between validations."""
+    checkpoint_every: Annotated[int, Field(ge=1)] = 1
+    """Epochs between checkpoints from which an interrupted training resumes."""

@@ -1,0 +1,1 @@
+"""First-party plugins of dynmm, found by entry point like anyone's."""

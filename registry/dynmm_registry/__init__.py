@@ -1,0 +1,1 @@
+"""Reviewed records of components, datasets, models and pipelines."""
