@@ -76,6 +76,10 @@ class Context(Protocol):
         """Tells observers that an epoch (from 1) of this stage is finished."""
         ...
 
+    def record(self, name: str, value: Any) -> None:
+        """Keeps a fact about this stage (plain data) in its manifest, such as learning curves."""
+        ...
+
     def fetch(self, record: str) -> Path:
         """Returns the folder of a registered dataset's or model's files, fetched if need be."""
         ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -16,13 +17,47 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 Slot = Literal["align", "online", "prompt"]
 """Where an adapter works; see :class:`dynmm_framework.protocols.Adapter`."""
 
+SLOTS: tuple[Slot, ...] = get_args(Slot)
+
 PLUGIN_API = 1
 """Version of the hooks and protocols. A plugin module may declare ``DYNMM_PLUGIN_API``."""
+
+_IDENTIFIER = r"[^\W\d]\w*"
+_DOTTED = re.compile(rf"{_IDENTIFIER}(\.{_IDENTIFIER})*:{_IDENTIFIER}(\.{_IDENTIFIER})*")
 
 
 def fold(name: str) -> str:
     """Folds a component's name: ``A-LLMRec`` and ``a_llmrec`` are the same component."""
     return re.sub(r"[^a-z0-9]+", "_", name.strip().lower()).strip("_")
+
+
+def closest(name: str, options: Iterable[str]) -> str:
+    """Returns the option that ``name`` most likely means, or an empty string."""
+    import difflib  # only on the way to an error message
+
+    pool = {option.lower(): option for option in options}
+    found = difflib.get_close_matches(name.lower(), pool, n=1, cutoff=0.6)
+    return pool[found[0]] if found else ""
+
+
+def did_you_mean(name: str, options: Iterable[str]) -> str:
+    """Returns ``; did you mean sasrec?`` to append to a message, or an empty string."""
+    option = closest(name, options)
+    return f"; did you mean {option}?" if option else ""
+
+
+def split_metric(name: str) -> tuple[str, int | None]:
+    """Splits ``ndcg@10`` into its family and cut-off, which is ``None`` for ``auc``.
+
+    Raises:
+        ValueError: If the cut-off is not a positive whole number; says so.
+    """
+    family, at, cutoff = name.partition("@")
+    if not at:
+        return family, None
+    if not (cutoff.isascii() and cutoff.isdigit() and int(cutoff) >= 1):
+        raise ValueError(f"the cut-off of {name!r} must be a positive whole number, as in ndcg@10")
+    return family, int(cutoff)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +82,28 @@ class ComponentSpec:
     extra: str = ""
     slot: Slot | None = None
 
+    def faults(self, kind: Kind) -> list[str]:
+        """Returns what is wrong with the record as one of ``kind``; nobody type-checks plugins."""
+        faults = _text_faults(self, "name", "target", "config", "summary", "extra")
+        if faults:
+            return faults
+        if not fold(self.name):
+            faults.append(f"name {self.name!r} has no letter or digit")
+        if "/" in self.name:
+            faults.append(f"name {self.name!r} holds a slash, which separates the distribution")
+        faults += [
+            f"{key} {value!r} is not of the form package.module:Name"
+            for key, value in (("target", self.target), ("config", self.config))
+            if not _DOTTED.fullmatch(value)
+        ]
+        if isinstance(self.requires, str) or not all(isinstance(r, str) for r in self.requires):
+            faults.append(f"requires must be a tuple of import names, not {self.requires!r}")
+        if kind == "adapter" and self.slot not in SLOTS:
+            faults.append(f"an adapter's slot must be one of {', '.join(SLOTS)}, not {self.slot!r}")
+        if kind != "adapter" and self.slot is not None:
+            faults.append(f"slot {self.slot!r} is for adapters only")
+        return faults
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricSpec:
@@ -68,6 +125,34 @@ class MetricSpec:
     summary: str
     at_cutoff: bool = True
     per_user: bool = True
+
+    def faults(self) -> list[str]:
+        """Returns what is wrong with the record; nobody type-checks plugins."""
+        faults = _text_faults(self, "name", "target", "summary")
+        if faults:
+            return faults
+        if not self.name or fold(self.name) != self.name:
+            faults.append(
+                f"name {self.name!r} must be lower case, with digits and underscores only"
+                " and no cut-off"
+            )
+        if not _DOTTED.fullmatch(self.target):
+            faults.append(f"target {self.target!r} is not of the form package.module:name")
+        faults += [
+            f"{key} must be true or false, not {getattr(self, key)!r}"
+            for key in ("higher_is_better", "at_cutoff", "per_user")
+            if not isinstance(getattr(self, key), bool)
+        ]
+        return faults
+
+
+def _text_faults(record: object, *keys: str) -> list[str]:
+    values = ((key, getattr(record, key)) for key in keys)
+    return [
+        f"{key} must be text, not {value!r}; records carry strings, never classes"
+        for key, value in values
+        if not isinstance(value, str)
+    ]
 
 
 @dataclass(frozen=True, slots=True)

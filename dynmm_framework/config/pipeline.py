@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import re
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
-from dynmm_framework.specs import fold
+from dynmm_framework.specs import Kind, Slot, fold
+
+H = TypeVar("H", bound=Hashable)
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
@@ -35,6 +49,10 @@ class ComponentRef(Block):
     @classmethod
     def _from_string(cls, value: Any) -> Any:
         return {"name": value} if isinstance(value, str) else value
+
+
+def _distinct(values: Iterable[H]) -> list[H]:
+    return list(dict.fromkeys(values))
 
 
 class Filters(Block):
@@ -172,13 +190,43 @@ class FullProtocol(Block):
         return "full"
 
 
+def _protocol(value: Any) -> Any:
+    """Reads the short spellings ``full`` and ``sampled:100``."""
+    if value == "full":
+        return {"full": True}
+    if isinstance(value, str) and value.startswith("sampled:"):
+        number = value.removeprefix("sampled:")
+        return {"sampled": int(number) if re.fullmatch("[0-9]{1,9}", number) else number}
+    return value
+
+
+def _protocol_tag(value: Any) -> str | None:
+    if isinstance(value, FullProtocol) or (isinstance(value, Mapping) and "full" in value):
+        return "full"
+    if isinstance(value, SampledProtocol) or (isinstance(value, Mapping) and "sampled" in value):
+        return "sampled"
+    return None
+
+
+ProtocolBlock = Annotated[
+    Annotated[FullProtocol, Tag("full")] | Annotated[SampledProtocol, Tag("sampled")],
+    Discriminator(
+        _protocol_tag,
+        custom_error_type="protocol",
+        custom_error_message="must be full or {{sampled: N}} with a number of negatives",
+    ),
+    BeforeValidator(
+        _protocol, json_schema_input_type=Literal["full"] | FullProtocol | SampledProtocol
+    ),
+]
+
 DEFAULT_METRICS = ("hit", "ndcg", "recall", "mrr")
 
 
 class EvaluateBlock(Block):
     """How recommenders are compared."""
 
-    protocols: list[FullProtocol | SampledProtocol] = Field(default=[FullProtocol()], min_length=1)
+    protocols: list[ProtocolBlock] = Field(default=[FullProtocol()], min_length=1)
     """``full`` and any number of ``{sampled: N}``; every number carries its protocol."""
     at: list[Annotated[int, Field(ge=1, le=1000)]] = Field(default=[5, 10, 20], min_length=1)
     """Cut-offs."""
@@ -195,20 +243,10 @@ class EvaluateBlock(Block):
     significance: Literal["holm", "none"] = "holm"
     """Correction over the pairwise comparisons; ``none`` prints uncorrected p-values."""
 
-    @field_validator("protocols", mode="before")
+    @field_validator("at", "protocols")
     @classmethod
-    def _protocol_words(cls, value: Any) -> Any:
-        if not isinstance(value, list):
-            return value
-        words = []
-        for entry in value:
-            if entry == "full":
-                entry = {"full": True}
-            elif isinstance(entry, str) and entry.startswith("sampled:"):
-                number = entry.removeprefix("sampled:")
-                entry = {"sampled": int(number) if number.isdigit() else number}
-            words.append(entry)
-        return words
+    def _without_repeats(cls, value: list[H]) -> list[H]:
+        return _distinct(value)
 
 
 class ComputeBlock(Block):
@@ -220,6 +258,13 @@ class ComputeBlock(Block):
     """``bf16`` trains under autocast; evaluation is always fp32."""
     threads: Annotated[int, Field(ge=1)] | None = None
     """CPU threads of one process; all available cores if null."""
+
+    @field_validator("device")
+    @classmethod
+    def _is_a_device(cls, value: str) -> str:
+        if not re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", value):
+            raise ValueError(f"must be auto, cpu, cuda or cuda:N, not {value!r}")
+        return value
 
 
 class TrackingBlock(Block):
@@ -276,3 +321,76 @@ class Pipeline(Block):
             number = 1 + sum(label.split("#")[0] == name for label in labels)
             labels[name if number == 1 else f"{name}#{number}"] = ref
         return labels
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A block in which one key chooses what the other settings mean.
+
+    Changing that key, in a file that extends another or by an override, drops the settings that
+    belonged to the old choice.
+
+    Attributes:
+        path: Where the block is; ``*`` stands for any index.
+        key: The key that chooses.
+        settings: The keys that belong to the choice; ``None`` for all others.
+        kinds: The kinds of component that may be named; empty if it is not a component.
+        slot: The slot of an adapter.
+    """
+
+    path: tuple[str, ...]
+    key: str = "name"
+    settings: tuple[str, ...] | None = ("config",)
+    kinds: tuple[Kind, ...] = ()
+    slot: Slot | None = None
+
+    @property
+    def is_component(self) -> bool:
+        return bool(self.kinds)
+
+    def owns(self, key: str) -> bool:
+        """Tells whether a key of the block belongs to the choice."""
+        return key != self.key if self.settings is None else key in self.settings
+
+
+CHOICES: tuple[Choice, ...] = (
+    Choice(("data",), kinds=("dataset",)),
+    Choice(("split",), key="strategy", settings=None),
+    Choice(("backbone",), kinds=("backbone",)),
+    Choice(("baseline",), kinds=("baseline",)),
+    Choice(("evaluate", "compare_with", "*"), kinds=("baseline", "backbone")),
+    Choice(("tracking",), settings=("options",)),
+)
+"""Every block of a pipeline with a choice; each :class:`ComponentRef` is among them."""
+
+
+def choice_at(path: Sequence[str | int]) -> Choice | None:
+    """Returns the choice that the block at ``path`` makes, if it makes one."""
+    for choice in CHOICES:
+        if len(choice.path) == len(path) and all(
+            wanted in ("*", part) for wanted, part in zip(choice.path, path, strict=True)
+        ):
+            return choice
+    return None
+
+
+def component_blocks(data: Any) -> Iterator[tuple[tuple[str | int, ...], Choice, Any]]:
+    """Yields path, choice and content of every block of raw data that names a component."""
+    for choice in CHOICES:
+        if choice.is_component:
+            for path, value in _at(data, choice.path):
+                yield path, choice, value
+
+
+def _at(data: Any, pattern: tuple[str, ...]) -> Iterator[tuple[tuple[str | int, ...], Any]]:
+    if not pattern:
+        yield (), data
+        return
+    children: Iterable[tuple[str | int, Any]] = ()
+    if pattern[0] == "*":
+        children = enumerate(data) if isinstance(data, list) else ()
+    elif isinstance(data, Mapping) and data.get(pattern[0]) is not None:
+        children = [(pattern[0], data[pattern[0]])]
+    for part, child in children:
+        for path, value in _at(child, pattern[1:]):
+            yield (part, *path), value

@@ -25,6 +25,8 @@ class LoopConfig(Block):
     patience: Annotated[int, Field(ge=0)] = 10
     """Validations without improvement before training stops; 0 trains all epochs."""
     validate_every: Annotated[int, Field(ge=1)] = 1
-    """Epochs between validations."""
+    """Epochs between validations; the last epoch is always validated."""
     checkpoint_every: Annotated[int, Field(ge=1)] = 1
     """Epochs between checkpoints from which an interrupted training resumes."""
+    checkpoint_seconds: Annotated[float, Field(ge=0)] = 10.0
+    """Least time between checkpoints, in seconds, so that short epochs are not slowed down."""

@@ -1,0 +1,50 @@
+# Two commands do everything: `make quickstart` and `make test`. Both need only Python 3.11+, make and git.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+RUNS ?= runs
+# Wheels of matching torch packages and everything else at the versions that are tested.
+INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help quickstart test slow lint docs bench clean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit("dynmm needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; say make PYTHON=python3.11") if sys.version_info < (3, 11) else 0'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: $(BIN)/python pyproject.toml constraints.txt
+	$(INSTALL) --editable '.[torch]'
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.run
+	$(INSTALL) --editable '.[test]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.test
+	$(INSTALL) --editable '.[dev]'
+	@touch $@
+
+quickstart: $(VENV)/.run ## install, fetch MovieLens-100K, train, compare, report
+	$(BIN)/dynmm run examples/quickstart.yaml --runs $(RUNS)
+
+test: $(VENV)/.test ## the fast test suite
+	$(BIN)/python -m pytest -n auto
+
+slow: $(VENV)/.test ## long runs on real data (DYNMM_DATA)
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/.dev ## ruff, mypy strict on the core, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	PYTHONPATH=plugins:registry $(BIN)/lint-imports
+
+bench: $(VENV)/.dev ## side-by-side measurements; see benchmarks/README.md
+	$(BIN)/python benchmarks/all.py
+
+clean: ## remove the environment and caches, not the runs
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

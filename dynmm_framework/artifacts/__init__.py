@@ -1,0 +1,1 @@
+"""Stored files: atomic writes, arrays, manifests, the stage store, records and their sources."""

@@ -1,0 +1,119 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dynmm_framework.cli.invocation import Invocation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dynmm_framework.engine.results import Run
+
+RUNS_FOLDER = Path("runs")
+
+
+def _reserve_stdout(ctx: click.Context, _: click.Parameter, wanted: bool) -> bool:
+    if wanted and not ctx.resilient_parsing:
+        invocation = ctx.find_object(Invocation)
+        assert invocation is not None
+        invocation.reserve_stdout(ctx)
+    return wanted
+
+
+def json_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds ``--json``: one document on standard output, and nothing else there."""
+    return click.option(
+        "--json",
+        "as_json",
+        is_flag=True,
+        callback=_reserve_stdout,
+        help="Print JSON instead of a table.",
+    )(function)
+
+
+def runs_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds ``--runs``: the folder of runs and of the stage cache."""
+    return click.option(
+        "--runs",
+        "runs_dir",
+        type=click.Path(path_type=Path, file_okay=False),
+        default=RUNS_FOLDER,
+        show_default=True,
+        envvar="DYNMM_RUNS",
+        help="Folder of runs and of the stage cache.",
+    )(function)
+
+
+def offline_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds ``--offline``: nothing is fetched."""
+    return click.option("--offline", is_flag=True, help="Fetch nothing; use what is here.")(
+        function
+    )
+
+
+def pipeline_argument(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the pipeline's file and dotted overrides."""
+    function = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")(function)
+    return click.argument("pipeline", type=click.Path(), metavar="PIPELINE.yaml")(function)
+
+
+def _complete_run(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    folder = Path(ctx.params.get("runs_dir") or RUNS_FOLDER)
+    return [name for name in _run_names(folder) if name.startswith(incomplete)]
+
+
+def run_argument(**settings: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Adds runs, each by its folder, its id or the beginning of its id."""
+    return click.argument(
+        "run_name" if settings.get("nargs", 1) == 1 else "run_names",
+        metavar="RUN" if settings.get("nargs", 1) == 1 else "RUN...",
+        shell_complete=_complete_run,
+        **settings,
+    )
+
+
+def _run_names(folder: Path) -> list[str]:
+    if not folder.is_dir():
+        return []
+    return sorted(path.parent.name for path in folder.glob("*/manifest.json"))
+
+
+def find_run(name: str, runs_dir: Path) -> Run:
+    """Returns the run that a person means.
+
+    Args:
+        name: A folder, the id of a run in ``runs_dir``, or the beginning of one.
+        runs_dir: Folder of runs.
+
+    Raises:
+        ArtifactError: If there is no such run, or several.
+    """
+    from dynmm_framework.engine.results import Run
+    from dynmm_framework.errors import ArtifactError
+    from dynmm_framework.specs import did_you_mean
+
+    path = Path(name)
+    if path.is_file():
+        path = path.parent  # someone named report.html
+    if path.is_dir():
+        return Run.load(path)
+    names = _run_names(runs_dir)
+    matching = [known for known in names if known.startswith(path.name)]
+    if path.name in names:
+        matching = [path.name]
+    if len(matching) == 1 and path.name == name:
+        return Run.load(runs_dir / matching[0])
+    if len(matching) > 1:
+        raise ArtifactError(
+            f"several runs in {runs_dir} begin with {name!r}: {', '.join(matching)}",
+            hint="Write more of the id.",
+        )
+    raise ArtifactError(
+        f"no run {name!r} in {runs_dir}{did_you_mean(path.name, names)}",
+        hint=f"There are: {', '.join(names)}." if names else "Make one with `dynmm run`.",
+    )

@@ -1,0 +1,76 @@
+"""``dynmm run``: from a pipeline to its numbers and its report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from dynmm_framework.cli.arguments import (
+    json_option,
+    offline_option,
+    pipeline_argument,
+    runs_option,
+)
+from dynmm_framework.cli.command import Command
+from dynmm_framework.cli.invocation import Invocation
+
+
+@click.command(
+    cls=Command,
+    examples=(
+        "dynmm run examples/quickstart.yaml",
+        "dynmm run pipeline.yaml seed=1 backbone.config.hidden_size=128",
+        "dynmm run pipeline.yaml --device cpu --offline --json",
+    ),
+)
+@pipeline_argument
+@runs_option
+@offline_option
+@click.option("--device", metavar="DEVICE", help="auto, cpu, cuda or cuda:N; as compute.device.")
+@json_option
+@click.pass_obj
+def command(
+    invocation: Invocation,
+    pipeline: str,
+    overrides: tuple[str, ...],
+    runs_dir: Path,
+    offline: bool,
+    device: str | None,
+    as_json: bool,
+) -> None:
+    """Runs a pipeline and writes its report.
+
+    KEY=VALUE overrides one setting by its dotted path. Stages that are finished already are not
+    computed again, so the same command resumes an interrupted run.
+    """
+    from dynmm_framework.config.load import load_pipeline
+
+    invocation.resumable = True
+    if device is not None:
+        overrides = (*overrides, f"compute.device={device}")
+    loaded = load_pipeline(pipeline, overrides=overrides, catalogue=invocation.catalogue)
+
+    from dynmm_framework.api import run
+    from dynmm_framework.reports.page import REPORT_FILE
+    from dynmm_framework.reports.table import metric_tables, rich_table
+
+    console = None if invocation.quiet else invocation.err
+    finished = run(loaded, runs_dir=runs_dir, offline=offline, console=console)
+    report = finished.folder / REPORT_FILE
+    if as_json:
+        invocation.json(
+            {
+                "run": finished.id,
+                "folder": finished.folder,
+                "report": report,
+                "metrics": finished.metrics,
+            }
+        )
+        return
+    for table in metric_tables(finished.metrics):
+        width = invocation.out.width
+        invocation.show(rich_table(table, width=width, intervals=invocation.verbosity > 0))
+        if table.note:
+            invocation.line(f"{table.note}\n")
+    invocation.line(f"Report: {report}")

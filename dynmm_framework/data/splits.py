@@ -1,0 +1,284 @@
+"""Splits: what may be learned from, and what is asked of whom."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, assert_never
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from dynmm_framework.config.pipeline import (
+    ColdStart,
+    GivenFiles,
+    GlobalTime,
+    LeaveOneOut,
+    MMRecSplit,
+    RandomRatio,
+    SplitBlock,
+    Streaming,
+    TemporalUser,
+)
+from dynmm_framework.data import parts as strategies
+from dynmm_framework.data.filters import deduplicated
+from dynmm_framework.data.fingerprint import fingerprint_arrays
+from dynmm_framework.data.given import read_given
+from dynmm_framework.data.parts import KNOWN, TEST, TRAIN, UNUSED, VALID
+from dynmm_framework.data.tables import Dataset, EvaluationSet, Interactions, TrainingData
+from dynmm_framework.errors import DataError
+from dynmm_framework.protocols import IntArray
+
+Part = Literal["valid", "test"]
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Interactions and the part that each of them belongs to.
+
+    Attributes:
+        name: The strategy.
+        rows: All interactions that belong to a part: by user, in their order.
+        parts: Part of each row, int8; codes in :mod:`dynmm_framework.data.parts`.
+        notes: What the split counts and what it leaves out, one sentence each.
+        items: Item table of a split with ids of its own (``given``); ``None``: the dataset's.
+        users: User table likewise.
+    """
+
+    name: str
+    rows: Interactions
+    parts: NDArray[np.int8]
+    notes: tuple[str, ...] = ()
+    items: pa.Table | None = None
+    users: pa.Table | None = None
+
+    @cached_property
+    def train(self) -> Interactions:
+        """Training interactions, by user, then time."""
+        return self.rows.take(self.parts == TRAIN)
+
+    @cached_property
+    def valid(self) -> Interactions:
+        """Validation targets, by user, then time; possibly none."""
+        return self.rows.take(self.parts == VALID)
+
+    @cached_property
+    def test(self) -> Interactions:
+        """Test targets, by user, then time. For ``streaming``, the stream."""
+        return self.rows.take(self.parts == TEST)
+
+    @property
+    def n_users(self) -> int:
+        return self.rows.n_users
+
+    @property
+    def n_items(self) -> int:
+        return self.rows.n_items
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 over the ids of every part; equal splits of equal data have equal hashes."""
+        return fingerprint_arrays(
+            users=self.rows.users,
+            items=self.rows.items,
+            parts=self.parts,
+            counts=np.array([self.n_users, self.n_items]),
+        )
+
+    def renumbered(self, dataset: Dataset) -> Dataset:
+        """Returns the dataset in this split's ids: itself, unless the split has ids of its own."""
+        if self.items is None or self.users is None:
+            return dataset
+        return replace(dataset, interactions=self.rows, items=self.items, users=self.users)
+
+    def training_data(self, items: pa.Table) -> TrainingData:
+        """Returns what a component may learn from.
+
+        Args:
+            items: The dataset's item table; one that the split brings itself goes before it.
+
+        Raises:
+            DataError: If the table does not have one row for each item.
+        """
+        table = items if self.items is None else self.items
+        if table.num_rows != self.n_items:
+            raise DataError(
+                f"the item table has {table.num_rows:,} rows, the split {self.n_items:,} items",
+                hint="Use the dataset that was split, with the same filters.",
+            )
+        return TrainingData(train=self.train, items=table)
+
+    def evaluation(self, part: Part, *, users: IntArray | None = None) -> EvaluationSet:
+        """Returns the users of a part with their histories and targets, by user id.
+
+        Users without an earlier interaction or without a target are left out; an item that is a
+        user's target twice is asked for once. Test histories hold training and validation, in
+        the order of the data.
+
+        Args:
+            part: ``valid`` or ``test``.
+            users: Take these users only.
+
+        Raises:
+            DataError: If one of ``users`` does not exist.
+        """
+        chosen = np.ones(self.n_users, np.bool_)
+        if users is not None:
+            _check_users(users, self.n_users)
+            chosen = np.zeros(self.n_users, np.bool_)
+            chosen[users] = True
+        known = (TRAIN,) if part == "valid" else (TRAIN, VALID, KNOWN)
+        histories = self.rows.take(np.isin(self.parts, known)).histories()
+        targets = deduplicated(getattr(self, part), "first").histories()
+        has_both = (histories.lengths > 0) & (targets.lengths > 0)
+        asked = np.flatnonzero(chosen & has_both).astype(np.int32)
+        return EvaluationSet(
+            users=asked, histories=histories.take(asked), targets=targets.take(asked)
+        )
+
+
+def make_split(dataset: Dataset, block: SplitBlock, *, seed: int) -> Split:
+    """Splits a dataset.
+
+    Args:
+        dataset: The dataset, filtered.
+        block: The strategy and its settings.
+        seed: Seed of whatever is drawn; strategies by time draw nothing.
+
+    Returns:
+        The split; what it leaves out is told in its notes.
+
+    Raises:
+        DataError: If nothing is left for training or no user for the test, if the strategy needs
+            timestamps that the data lacks, or if a given file is missing or malformed.
+    """
+    rng = np.random.default_rng(seed)
+    if isinstance(block, GivenFiles):
+        given = read_given(dataset, block, rng)
+        split = Split(
+            name=block.strategy,
+            rows=given.rows,
+            parts=given.parts,
+            notes=given.notes,
+            items=given.items,
+            users=given.users,
+        )
+    else:
+        rows = dataset.interactions.chronological()
+        parts, notes = _assign(rows, block, rng)
+        split = Split(name=block.strategy, rows=rows, parts=parts, notes=tuple(notes))
+    _check(split, dataset.name)
+    split = replace(split, notes=(_counts(split), *split.notes, *_evaluated(split)))
+    if (split.parts == UNUSED).any():
+        used = split.parts != UNUSED
+        split = replace(split, rows=split.rows.take(used), parts=split.parts[used])
+    return split
+
+
+def split_files(block: SplitBlock) -> tuple[Path, ...]:
+    """Returns the files that a split reads, for whoever keys a cache by their contents."""
+    if not isinstance(block, GivenFiles):
+        return ()
+    return tuple(Path(path) for path in (block.train, block.valid, block.test) if path)
+
+
+def _assign(
+    rows: Interactions,
+    block: LeaveOneOut
+    | TemporalUser
+    | RandomRatio
+    | GlobalTime
+    | ColdStart
+    | Streaming
+    | MMRecSplit,
+    rng: np.random.Generator,
+) -> strategies.Assigned:
+    match block:
+        case LeaveOneOut():
+            return strategies.leave_one_out(rows, block)
+        case TemporalUser():
+            return strategies.temporal_user(rows, block.ratios)
+        case RandomRatio():
+            return strategies.random_ratio(rows, block, rng)
+        case GlobalTime():
+            return strategies.global_time(rows, block)
+        case ColdStart():
+            return strategies.cold_start(rows, block)
+        case Streaming():
+            return strategies.streaming(rows, block)
+        case MMRecSplit():
+            return strategies.mmrec(rows)
+        case _:
+            assert_never(block)
+
+
+_ADVICE = {
+    "leave_one_out": "Lower split.min_interactions (at least 3) or keep more interactions with "
+    "data.filters.",
+    "global_time": "Change split.ratios, or use temporal_user, which cuts each user's time.",
+    "streaming": "Lower split.offline, or use temporal_user, which cuts each user's time.",
+    "cold_start": "Raise split.threshold, or use temporal_user.",
+    "given": "Check that split.train and split.test are the right files and share their users.",
+}
+
+
+def _check(split: Split, name: str) -> None:
+    """Refuses a split from which nothing can be learned or by which nobody can be tested."""
+    advice = _ADVICE.get(split.name, "Keep more interactions with data.filters.")
+    trained = np.bincount(split.rows.users[split.parts != TEST], minlength=split.n_users) > 0
+    asked = np.bincount(split.test.users, minlength=split.n_users) > 0
+    if not len(split.train):
+        reason = "no training interactions"
+    elif not asked.any():
+        most = np.bincount(split.rows.users, minlength=split.n_users).max(initial=0)
+        reason = (
+            f"no test user: no interaction of {split.n_users:,} users is a test target (the user "
+            f"with most interactions has {most:,})"
+        )
+    elif not (asked & trained).any():
+        reason = (
+            f"no test user: none of the {asked.sum():,} users with test interactions has an "
+            "earlier one"
+        )
+    else:
+        return
+    raise DataError(f"dataset {name!r}: the split {split.name!r} leaves {reason}", hint=advice)
+
+
+def _counts(split: Split) -> str:
+    words = (
+        f"{np.count_nonzero(split.parts == code):,} {name}"
+        for name, code in (("training", TRAIN), ("validation", VALID), ("test", TEST))
+    )
+    return f"interactions: {', '.join(words)}"
+
+
+def _evaluated(split: Split) -> Sequence[str]:
+    """Tells who is asked for what in either part, and who is not and why."""
+    notes = []
+    trained = np.bincount(split.train.items, minlength=split.n_items) > 0
+    parts: tuple[Part, ...] = ("valid", "test")
+    for part in parts:
+        evaluation = split.evaluation(part)
+        targets = evaluation.targets.items
+        notes.append(f"{part}: {len(evaluation):,} users, {len(targets):,} targets")
+        rows: Interactions = getattr(split, part)
+        without = len(np.unique(rows.users)) - len(evaluation)
+        if without:
+            notes.append(f"{part}: {without:,} users have no earlier interaction and are left out")
+        cold = np.count_nonzero(~trained[targets])
+        if cold:
+            notes.append(f"{part}: {cold:,} targets are items without training interactions")
+    return notes
+
+
+def _check_users(users: IntArray, n_users: int) -> None:
+    wrong = np.unique(users[(users < 0) | (users >= n_users)])
+    if len(wrong):
+        raise DataError(
+            f"no such user: {', '.join(map(str, wrong[:20]))}",
+            hint=f"User ids of this split are 0 to {n_users - 1:,}.",
+        )

@@ -1,0 +1,103 @@
+"""The context that a stage runs in; see :class:`dynmm_framework.protocols.Context`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dynmm_framework.artifacts.records import Registry
+from dynmm_framework.artifacts.sources import Fetcher, cache_folder
+from dynmm_framework.catalogue import Catalogue
+from dynmm_framework.engine.progress import Display
+from dynmm_framework.engine.seeds import spawn_rng
+from dynmm_framework.protocols import Precision, Validator
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What all stages of a run share.
+
+    Attributes:
+        catalogue: The run's components.
+        display: Progress bars and lines.
+        offline: Whether fetching is forbidden.
+        run: The run's id, passed to observers; empty outside a run.
+    """
+
+    catalogue: Catalogue
+    display: Display = field(default_factory=lambda: Display(None))
+    offline: bool = False
+    run: str = ""
+
+    @cached_property
+    def registry(self) -> Registry:
+        """All records that the installed plugins bring."""
+        return Registry.load(self.catalogue.record_folders())
+
+    def fetch(self, record: str) -> Path:
+        """Returns the folder of a dataset's or model's files, fetched if need be.
+
+        Raises:
+            ArtifactError: If the record is unknown or no source delivers its files.
+        """
+        fetcher = Fetcher(
+            cache_folder(),
+            offline=self.offline,
+            progress=self.display.bar,
+            fetch_hook=lambda **asked: self.catalogue.first("dynmm_fetch_artifact", **asked),
+            log=self.display.line,
+        )
+        return fetcher.fetch(self.registry.find_files(record))
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """One stage's view of its surroundings."""
+
+    surroundings: Surroundings
+    stage: str = ""
+    seed: int = 0
+    device: str = "cpu"
+    precision: Precision = "fp32"
+    workdir: Path = Path()
+    validator: Validator | None = None
+    records: dict[str, Any] = field(default_factory=dict)
+
+    def rng(self, name: str) -> np.random.Generator:
+        return spawn_rng(self.seed, name)
+
+    def progress(
+        self, description: str, total: int | None = None
+    ) -> AbstractContextManager[Callable[..., None]]:
+        return self.surroundings.display.bar(description, total)
+
+    def epoch_finished(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        self.surroundings.catalogue.notify(
+            "dynmm_epoch_finished",
+            run=self.surroundings.run,
+            stage=self.stage,
+            epoch=epoch,
+            metrics=metrics,
+        )
+
+    def record(self, name: str, value: Any) -> None:
+        self.records[name] = value
+
+    def fetch(self, record: str) -> Path:
+        return self.surroundings.fetch(record)
+
+    def log(self, message: str) -> None:
+        self.surroundings.display.line(f"  [dim]{self.stage}:[/] {message}")
+
+
+def bare_context(
+    catalogue: Catalogue, *, offline: bool = False, display: Display | None = None
+) -> RunContext:
+    """Returns a context outside any run: enough to locate and read data."""
+    return RunContext(Surroundings(catalogue, display or Display(None), offline), stage="data")

@@ -1,0 +1,52 @@
+"""Content keys: short digests of everything that a stage's result depends on."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from dynmm_framework.specs import Component
+
+NUMERICAL_ROOMS: Mapping[str, tuple[str, ...]] = {
+    "data": ("dynmm_framework.data",),
+    "split": ("dynmm_framework.data",),
+    "candidates": ("dynmm_framework.data",),
+    "fit": ("dynmm_framework.training", "dynmm_framework.evaluation"),
+    "rank": ("dynmm_framework.evaluation",),
+}
+"""Packages of the core whose code decides what a kind of stage computes."""
+
+
+@cache
+def code_digest(package: str) -> str:
+    """Returns a digest of a package's Python files, found without importing the package.
+
+    A version number alone would serve stale results to whoever edits a plugin in place.
+    """
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        return ""
+    origin = Path(spec.origin)
+    files = sorted(origin.parent.rglob("*.py")) if spec.submodule_search_locations else [origin]
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.name.encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()
+
+
+def component_digest(component: Component) -> str:
+    """Returns a digest of the code that implements a component: its target's folder."""
+    module = component.spec.target.partition(":")[0]
+    package = module.rpartition(".")[0] or module
+    return code_digest(package)
+
+
+def content_key(parts: Mapping[str, Any]) -> str:
+    """Returns the sha256 of plain data in a canonical form, as 64 hexadecimal digits."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()

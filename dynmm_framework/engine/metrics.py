@@ -1,0 +1,73 @@
+"""The document ``metrics.json``: every number of a run, with its protocol and its interval."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from dynmm_framework.config.pipeline import Block
+
+Interval = tuple[float, float]
+
+
+class MetricValue(Block):
+    """One metric of one recommender under one protocol."""
+
+    mean: float | None
+    """Mean over users, then over seeds; null if it is undefined, as AUC of a full list can be."""
+    ci95: Interval | None = None
+    """Bootstrap 95 % confidence interval over users of the mean over seeds."""
+    per_seed: dict[str, float | None]
+    """Mean over users for each model seed."""
+
+
+class Comparison(Block):
+    """A paired comparison of two recommenders on the same users."""
+
+    protocol: str
+    metric: str
+    a: str
+    """The pipeline's recommender."""
+    b: str
+    """What it is compared with."""
+    difference: float
+    """Mean over users of ``a - b``."""
+    ci95: Interval | None
+    p_t: float | None
+    """Two-sided paired t-test."""
+    p_wilcoxon: float | None
+    """Wilcoxon signed-rank test."""
+    p_adjusted: float | None
+    """``p_t`` after Holm's correction over the comparisons of this protocol and metric."""
+    cohens_dz: float | None
+    """Standardised mean difference of the pairs."""
+    n: Annotated[int, Field(ge=0)]
+    """Number of users."""
+
+
+class Efficiency(Block):
+    """What a recommender cost; means over seeds, of the computation that was really done."""
+
+    fit_seconds: float
+    rank_seconds: float
+    latency_ms_p50: float | None
+    """Median time to score all items for one user."""
+    latency_ms_p95: float | None
+    peak_rss_bytes: int | None
+    """Largest resident memory of the process up to the end of training."""
+    peak_gpu_bytes: int | None = None
+
+
+class MetricsDocument(Block):
+    """``metrics.json``: recommender → protocol → metric in lower case → value."""
+
+    schema_version: Literal[1] = 1
+    recommenders: dict[str, dict[str, dict[str, MetricValue]]]
+    """By label, protocol (``full``, ``sampled:100``) and metric (``ndcg@10``)."""
+    chance: dict[str, dict[str, float]] = {}
+    """Expected value of a random ranking, by protocol and metric, where there is a closed form."""
+    comparisons: list[Comparison] = []
+    efficiency: dict[str, Efficiency] = {}
+    users: dict[str, int] = {}
+    """Number of users ranked, by protocol."""

@@ -1,0 +1,140 @@
+"""From the finished stages of a run to its ``metrics.json``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from dynmm_framework.engine.metrics import Comparison, Efficiency, MetricsDocument, MetricValue
+from dynmm_framework.engine.plan import Plan, PlannedStage, StageKind
+from dynmm_framework.engine.stages import PER_USER_FILE, Workbench, read_result
+
+PerUser = dict[str, NDArray[np.float64]]
+"""Metric name to one value per user."""
+
+
+def summarise(bench: Workbench) -> MetricsDocument:
+    """Collects every number of a run from its finished stages."""
+    from dynmm_framework.evaluation.significance import bootstrap_ci
+
+    pipeline = bench.loaded.pipeline
+    document: dict[str, dict[str, dict[str, MetricValue]]] = {}
+    chance: dict[str, dict[str, float]] = {}
+    users: dict[str, int] = {}
+    values: dict[str, dict[str, list[PerUser]]] = {}
+    for label in pipeline.recommenders:
+        for protocol in (entry.name for entry in pipeline.evaluate.protocols):
+            results, per_user = [], []
+            for seed in pipeline.model_seeds:
+                folder = bench.folder(bench.plan.named(f"rank/{label}/seed-{seed}/{protocol}"))
+                results.append(read_result(folder))
+                per_user.append(per_user_columns(folder))
+            values.setdefault(protocol, {})[label] = per_user
+            users[protocol] = int(results[0]["users"])
+            chance[protocol] = {k: v for k, v in results[0]["chance"].items() if v is not None}
+            document.setdefault(label, {})[protocol] = {
+                metric: MetricValue(
+                    mean=_mean(result["values"][metric] for result in results),
+                    ci95=_interval(bootstrap_ci(_over_seeds(per_user, metric)))
+                    if metric in per_user[0]
+                    else None,
+                    per_seed={
+                        str(seed): _finite(result["values"][metric])
+                        for seed, result in zip(pipeline.model_seeds, results, strict=True)
+                    },
+                )
+                for metric in results[0]["values"]
+            }
+    return MetricsDocument(
+        recommenders=document,
+        chance={protocol: row for protocol, row in chance.items() if row},
+        comparisons=list(_comparisons(bench, values)),
+        efficiency={label: _efficiency(bench, label) for label in pipeline.recommenders},
+        users=users,
+    )
+
+
+def per_user_columns(folder: Path) -> PerUser:
+    """Returns the metric columns of a rank stage's per-user table."""
+    table = pq.read_table(folder / PER_USER_FILE)
+    return {
+        name: table[name].to_numpy()
+        for name in table.column_names
+        if pa.types.is_floating(table.schema.field(name).type)
+    }
+
+
+def _comparisons(
+    bench: Workbench, values: dict[str, dict[str, list[PerUser]]]
+) -> Iterable[Comparison]:
+    from dynmm_framework.evaluation.significance import compare, holm
+
+    evaluate = bench.loaded.pipeline.evaluate
+    for protocol, by_label in values.items():
+        ours, *others = by_label
+        for metric in by_label[ours][0]:
+            found = [
+                compare(
+                    [seed[metric] for seed in by_label[ours]],
+                    [seed[metric] for seed in by_label[other]],
+                )
+                for other in others
+            ]
+            raw = [result.t_p for result in found]
+            adjusted: Sequence[float] = holm(raw) if evaluate.significance == "holm" else raw
+            for other, result, p in zip(others, found, adjusted, strict=True):
+                yield Comparison(
+                    protocol=protocol,
+                    metric=metric,
+                    a=ours,
+                    b=other,
+                    difference=result.difference,
+                    ci95=_interval((result.ci_low, result.ci_high)),
+                    p_t=_finite(result.t_p),
+                    p_wilcoxon=_finite(result.wilcoxon_p),
+                    p_adjusted=_finite(p),
+                    cohens_dz=_finite(result.cohens_dz),
+                    n=result.n,
+                )
+
+
+def _efficiency(bench: Workbench, label: str) -> Efficiency:
+    fits = [bench.manifest(stage).meta for stage in _stages(bench.plan, "fit", label)]
+    ranks = [read_result(bench.folder(stage)) for stage in _stages(bench.plan, "rank", label)]
+    return Efficiency(
+        fit_seconds=float(np.mean([meta["fit_seconds"] for meta in fits])),
+        rank_seconds=float(np.mean([result["seconds"] for result in ranks])),
+        latency_ms_p50=_mean(result["latency"].get("p50_ms") for result in ranks),
+        latency_ms_p95=_mean(result["latency"].get("p95_ms") for result in ranks),
+        peak_rss_bytes=max((meta["peak_rss_bytes"] or 0) for meta in fits) or None,
+        peak_gpu_bytes=max((meta["peak_gpu_bytes"] or 0) for meta in fits) or None,
+    )
+
+
+def _stages(plan: Plan, kind: StageKind, label: str) -> list[PlannedStage]:
+    return [stage for stage in plan.of_kind(kind) if stage.label == label]
+
+
+def _over_seeds(per_user: list[PerUser], metric: str) -> NDArray[np.float64]:
+    means: NDArray[np.float64] = np.mean([seed[metric] for seed in per_user], axis=0)
+    return means
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    kept = [value for value in values if value is not None and math.isfinite(value)]
+    return float(np.mean(kept)) if kept else None
+
+
+def _interval(bounds: tuple[float, float]) -> tuple[float, float] | None:
+    low, high = bounds
+    return (low, high) if math.isfinite(low) and math.isfinite(high) else None

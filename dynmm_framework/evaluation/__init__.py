@@ -1,0 +1,1 @@
+"""Ranks, metrics, protocols and statistics. One evaluator scores every recommender."""

@@ -1,0 +1,341 @@
+"""One evaluator for every recommender: metrics under a protocol, per user and on average."""
+
+from __future__ import annotations
+
+import importlib
+import operator
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from dynmm_framework.data.tables import EvaluationSet, Histories
+from dynmm_framework.errors import DynmmError, PluginError, StageError
+from dynmm_framework.evaluation import metrics
+from dynmm_framework.evaluation.chance import chance
+from dynmm_framework.evaluation.efficiency import measure_latency
+from dynmm_framework.evaluation.outcome import Categories, Outcome
+from dynmm_framework.evaluation.ranking import rank
+from dynmm_framework.evaluation.scoring import Component, name_of
+from dynmm_framework.protocols import IntArray, Metric, Scores, Validator
+from dynmm_framework.specs import MetricSpec
+
+if TYPE_CHECKING:
+    from dynmm_framework.data.candidates import Candidates
+
+__all__ = ["Evaluation", "MetricRequest", "chance", "evaluate", "expand", "make_validator"]
+
+OpenProgress = Callable[[str, int], AbstractContextManager[Callable[..., None]]]
+"""Opens a progress bar, as :meth:`dynmm_framework.protocols.Context.progress` does."""
+
+
+@dataclass(frozen=True)
+class MetricRequest:
+    """A metric at a cut-off.
+
+    Attributes:
+        name: As in results: ``ndcg@10``, or ``mrr`` for a metric without cut-off.
+        spec: The registered metric.
+        k: The cut-off; ``None`` for a metric without one.
+    """
+
+    name: str
+    spec: MetricSpec
+    k: int | None
+
+    @property
+    def function_name(self) -> str:
+        return self.spec.target.partition(":")[2]
+
+    @property
+    def from_ranks(self) -> bool:
+        """Whether the metric is known to need ranks only, no lists of items."""
+        module = self.spec.target.partition(":")[0]
+        return module == metrics.__name__ and self.function_name in metrics.FROM_RANKS
+
+    def load(self) -> Metric:
+        """Imports the metric's function.
+
+        Raises:
+            PluginError: If it cannot be imported.
+        """
+        module, _, attribute = self.spec.target.partition(":")
+        try:
+            function: Metric = operator.attrgetter(attribute)(importlib.import_module(module))
+        except (ImportError, AttributeError) as error:
+            raise PluginError(f"metric {self.spec.name} cannot be loaded: {error}") from error
+        return function
+
+    def __call__(self, outcome: Outcome) -> NDArray[np.float64] | float:
+        """Computes the metric: one value for each row of the outcome, or one for all.
+
+        Raises:
+            PluginError: If the function fails or returns another shape than its spec says.
+        """
+        try:
+            found = self.load()(outcome, self.k)
+        except DynmmError:
+            raise
+        except Exception as error:
+            raise PluginError(
+                f"metric {self.name} ({self.spec.target}) failed: {type(error).__name__}: {error}"
+            ) from error
+        if not self.spec.per_user:
+            return float(found)
+        values = np.asarray(found, dtype=np.float64)
+        if values.shape != (len(outcome),):
+            raise PluginError(
+                f"metric {self.name} ({self.spec.target}) returned shape {values.shape} where one"
+                f" value for each of {len(outcome)} rows was asked for",
+                hint="Set per_user=False in its MetricSpec if it returns one value for all.",
+            )
+        return values
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Evaluation:
+    """The numbers of one recommender under one protocol.
+
+    Attributes:
+        name: Name of the recommender.
+        evaluation: What was asked: users, histories, targets.
+        requests: The metrics that were asked for.
+        values: Metric name to mean over users. Metrics that are undefined are absent and have a
+            note instead.
+        per_user: Metric name to one value for each user of ``evaluation``, NaN where undefined.
+        outcome: Ranks and lists.
+        seconds: Time that ranking took.
+        latency: ``p50_ms``, ``p95_ms`` and number of ``requests`` of single users; see
+            :func:`~dynmm_framework.evaluation.efficiency.measure_latency`.
+        chance: Metric name to the value of a random ranking, for sampled protocols.
+        notes: What a reader of the numbers should know.
+    """
+
+    name: str
+    evaluation: EvaluationSet
+    requests: tuple[MetricRequest, ...]
+    values: Mapping[str, float]
+    per_user: Mapping[str, NDArray[np.float64]]
+    outcome: Outcome
+    seconds: float
+    latency: Mapping[str, float]
+    chance: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def expand(specs: Iterable[MetricSpec], at: Iterable[int]) -> tuple[MetricRequest, ...]:
+    """Returns every metric at every cut-off, smallest first; once if it takes none."""
+    cutoffs = sorted(set(at))
+    requests = []
+    for spec in specs:
+        if spec.at_cutoff:
+            requests += [MetricRequest(f"{spec.name}@{k}", spec, k) for k in cutoffs]
+        else:
+            requests.append(MetricRequest(spec.name, spec, None))
+    return tuple(requests)
+
+
+def evaluate(
+    recommender: Component,
+    evaluation: EvaluationSet,
+    requests: Sequence[MetricRequest],
+    *,
+    candidates: Candidates | None = None,
+    item_counts: NDArray[Any] | None = None,
+    items: pa.Table | None = None,
+    depth: int = 0,
+    name: str = "",
+    chunk_users: int | None = None,
+    latency_users: int = 100,
+    progress: OpenProgress | None = None,
+) -> Evaluation:
+    """Ranks, computes metrics and measures the time of single requests.
+
+    Under a sampled protocol every target is measured on its own; a user's value is the mean over
+    the user's targets, and the result the mean over users.
+
+    Args:
+        recommender: A trained recommender or backbone.
+        evaluation: The users, their histories and targets.
+        requests: Metrics, as made by :func:`expand`.
+        candidates: Candidates of a sampled protocol; ``None`` ranks the whole catalogue.
+        item_counts: Training interactions of each item, ``(n_items,)``; needed by metrics of
+            novelty and popularity.
+        items: The item table; its categories are needed by diversity.
+        depth: Length of the lists to keep; raised to the largest cut-off that needs them.
+        name: Name of the recommender in errors and in the result.
+        chunk_users: Users scored at once; chosen by a byte budget if ``None``.
+        latency_users: Most single-user requests to time; 0 for none.
+        progress: Opens a progress bar.
+
+    Raises:
+        StageError: If scores are not finite or have the wrong shape.
+        PluginError: If a metric cannot be loaded or fails.
+    """
+    name = name or name_of(recommender)
+    n_rows = len(evaluation) if candidates is None else len(candidates)
+    bar = nullcontext() if progress is None else progress(f"ranking {name}", n_rows)
+    started = time.perf_counter()
+    with bar as advance:
+        outcome = rank(
+            recommender,
+            evaluation,
+            candidates=candidates,
+            depth=max([depth, *(r.k or 0 for r in requests if not r.from_ranks)]),
+            item_counts=item_counts,
+            categories=Categories.from_items(items),
+            chunk_users=chunk_users,
+            progress=advance,
+            name=name,
+        )
+    seconds = time.perf_counter() - started
+    values: dict[str, float] = {}
+    per_user: dict[str, NDArray[np.float64]] = {}
+    notes: list[str] = []
+    for request in requests:
+        found = request(outcome)
+        mean = _mean(found, outcome, len(evaluation))
+        if np.isnan(mean):
+            notes.append(f"{request.name} is undefined here{_reason(request, outcome)}")
+            continue
+        values[request.name] = mean
+        if isinstance(found, np.ndarray):
+            per_user[request.name] = outcome.by_user(found, len(evaluation))
+            missing = int(np.isnan(per_user[request.name]).sum())
+            if missing:
+                notes.append(
+                    f"{request.name} is undefined for {missing} of {len(evaluation)} users,"
+                    " who are left out of its mean"
+                )
+    levels: dict[str, float] = {}
+    if candidates is not None:
+        for request in requests:
+            level = chance(request, candidates.items.shape[1])
+            if level is not None and request.name in values:
+                levels[request.name] = level
+    return Evaluation(
+        name=name,
+        evaluation=evaluation,
+        requests=tuple(requests),
+        values=values,
+        per_user=per_user,
+        outcome=outcome,
+        seconds=seconds,
+        latency=measure_latency(recommender, evaluation.histories, users=latency_users),
+        chance=levels,
+        notes=tuple(notes),
+    )
+
+
+def make_validator(
+    evaluation: EvaluationSet,
+    request: MetricRequest,
+    *,
+    candidates: Candidates | None = None,
+    item_counts: NDArray[Any] | None = None,
+    items: pa.Table | None = None,
+    chunk_users: int | None = None,
+) -> Validator:
+    """Returns a function that scores a model on validation users while it trains.
+
+    It returns ``request``'s metric, and always ``ndcg@10`` and ``hit@10``. Lists are made only
+    for a metric that may need them.
+
+    Args:
+        evaluation: The validation users.
+        request: The metric that early stopping follows.
+        candidates: Candidates of a sampled protocol; ``None`` ranks the whole catalogue.
+        item_counts: Training interactions of each item, for metrics that need them.
+        items: The item table, for metrics that need its categories.
+        chunk_users: Users scored at once; chosen by a byte budget if ``None``.
+    """
+    return _RankValidator(
+        evaluation, request, candidates, item_counts, Categories.from_items(items), chunk_users
+    )
+
+
+class _Scorer:
+    """A function that scores all items, as a recommender."""
+
+    def __init__(self, function: Callable[[Histories], Scores]) -> None:
+        self._function = function
+
+    def score(self, histories: Histories, candidates: IntArray | None = None) -> Scores:
+        scores = self._function(histories)
+        if candidates is None:
+            return scores
+        if isinstance(scores, np.ndarray):
+            return np.take_along_axis(scores, candidates, axis=1)
+        import torch
+
+        return scores.gather(1, torch.from_numpy(candidates.astype(np.int64)).to(scores.device))
+
+
+class _RankValidator:
+    def __init__(
+        self,
+        evaluation: EvaluationSet,
+        request: MetricRequest,
+        candidates: Candidates | None,
+        item_counts: NDArray[Any] | None,
+        categories: Categories | None,
+        chunk_users: int | None,
+    ) -> None:
+        self.metric = request.name
+        self.higher_is_better = request.spec.higher_is_better
+        self._evaluation = evaluation
+        self._request = request
+        self._candidates = candidates
+        self._item_counts = item_counts
+        self._categories = categories
+        self._chunk_users = chunk_users
+
+    def __call__(self, score: Callable[[Histories], Scores]) -> dict[str, float]:
+        scorer: Any = _Scorer(score)
+        outcome = rank(
+            scorer,
+            self._evaluation,
+            candidates=self._candidates,
+            depth=0 if self._request.from_ranks else self._request.k or 10,
+            item_counts=self._item_counts,
+            categories=self._categories,
+            chunk_users=self._chunk_users,
+            name="the model in training",
+        )
+        n_users = len(self._evaluation)
+        found = {
+            "ndcg@10": _mean(metrics.ndcg(outcome, 10), outcome, n_users),
+            "hit@10": _mean(metrics.hit(outcome, 10), outcome, n_users),
+            self.metric: _mean(self._request(outcome), outcome, n_users),
+        }
+        if np.isnan(found[self.metric]):
+            raise StageError(
+                f"{self.metric} cannot be followed in training: it is undefined on the"
+                f" {n_users} validation users{_reason(self._request, outcome)}",
+                hint="Set evaluate.monitor to another metric, such as ndcg@10.",
+            )
+        return found
+
+
+def _mean(found: NDArray[np.float64] | float, outcome: Outcome, n_users: int) -> float:
+    """Mean over users, those for whom it is undefined left out; NaN if it is for all."""
+    if not isinstance(found, np.ndarray):
+        return found
+    values = outcome.by_user(found, n_users)
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else float("nan")
+
+
+def _reason(request: MetricRequest, outcome: Outcome) -> str:
+    if not len(outcome):
+        return ": there are no users"
+    if request.function_name == "diversity" and outcome.categories is None:
+        return ": the items have no categories"
+    if outcome.sampled and not request.from_ranks:
+        return ": lists of sampled candidates are mostly random items"
+    return ""

@@ -1,0 +1,1 @@
+"""What people read after a run: tables for the terminal and one self-contained page."""

@@ -1,0 +1,293 @@
+"""Everything that the page of a run says, gathered from the run's files."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dynmm_framework.reports.plots import Chart, Series, line_chart
+from dynmm_framework.reports.table import MetricTable, metric_tables, protocol_title
+from dynmm_framework.reports.text import (
+    DASH,
+    duration,
+    interval,
+    metric_title,
+    number,
+    p_value,
+    size,
+    stars,
+)
+
+if TYPE_CHECKING:
+    from dynmm_framework.engine.results import Run
+
+Direction = Mapping[str, bool]
+"""Whether higher is better, by metric family."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """A plain table of text.
+
+    Attributes:
+        columns: Heads; the first column names the row.
+        rows: Cells, as many as heads.
+        caption: What the table shows.
+    """
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    caption: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """The page, section by section; empty parts are left out."""
+
+    title: str
+    run_id: str
+    created: str
+    headline: str
+    facts: tuple[tuple[str, str], ...]
+    tables: tuple[MetricTable, ...]
+    comparisons: tuple[Grid, ...]
+    learning: tuple[Chart, ...]
+    slices: tuple[Chart, ...]
+    efficiency: Grid
+    stages: Grid
+    data_log: Grid
+    configuration: str
+    environment: Grid
+
+
+def gather(run: Run, *, higher_is_better: Direction | None = None) -> Content:
+    """Reads a run's files and arranges what they say.
+
+    Args:
+        run: A finished run.
+        higher_is_better: Direction of each metric family; without it no number is marked best.
+
+    Raises:
+        ArtifactError: If a file of the run is missing or damaged.
+    """
+    manifest = run.manifest
+    metrics = run.metrics
+    pipeline = manifest.pipeline
+    monitor = str(pipeline.get("evaluate", {}).get("monitor", "ndcg@10"))
+    labels = list(metrics["recommenders"])
+    return Content(
+        title=manifest.source or pipeline.get("data", {}).get("name", run.id),
+        run_id=manifest.run,
+        created=f"{manifest.created:%Y-%m-%d %H:%M} UTC",
+        headline=_headline(metrics, monitor),
+        facts=tuple(_facts(run)),
+        tables=metric_tables(metrics, higher_is_better=higher_is_better),
+        comparisons=tuple(_comparisons(metrics)),
+        learning=tuple(_learning(run.training, labels)),
+        slices=tuple(_slices(run.slices, labels, monitor)),
+        efficiency=_efficiency(metrics.get("efficiency", {})),
+        stages=Grid(
+            ("stage", "result", "computed in"),
+            tuple(
+                (stage.name, "cached" if stage.cached else "computed", duration(stage.seconds))
+                for stage in manifest.stages
+            ),
+        ),
+        data_log=Grid(
+            ("step", "users", "items", "interactions"),
+            tuple(
+                (step, f"{users:,}", f"{items:,}", f"{rows:,}")
+                for step, users, items, rows in run.dataset.log
+            ),
+        ),
+        configuration=_yaml(pipeline),
+        environment=Grid(("what", "value"), tuple(_environment(run))),
+    )
+
+
+def _headline(metrics: Mapping[str, Any], monitor: str) -> str:
+    """Says in one sentence how the pipeline's recommender did against the best of the others."""
+    ours, *others = metrics["recommenders"]
+    by_protocol = metrics["recommenders"][ours]
+    protocol = next(iter(by_protocol))
+    names = by_protocol[protocol]
+    name = monitor if monitor in names else next(iter(names))
+    mean = names[name]["mean"]
+    where = protocol_title(protocol)
+    where = where[:1].lower() + where[1:]
+    text = f"{ours} reaches {metric_title(name)} {number(mean)} ({where})"
+    tests = {
+        test["b"]: test
+        for test in metrics.get("comparisons", ())
+        if test["protocol"] == protocol and test["metric"] == name
+    }
+    known = [label for label in others if label in tests]
+    if not known:
+        return f"{text}."
+    strongest = min(known, key=lambda label: tests[label]["difference"])
+    test = tests[strongest]
+    theirs = metrics["recommenders"][strongest][protocol][name]["mean"]
+    p = test["p_adjusted"] if test["p_adjusted"] is not None else test["p_t"]
+    return (
+        f"{text}; the strongest of the others, {strongest}, {number(theirs)}:"
+        f" a difference of {number(test['difference'], signed=True)} (p = {p_value(p)})."
+    )
+
+
+def _facts(run: Run) -> Iterator[tuple[str, str]]:
+    dataset = run.dataset
+    rows = len(dataset.interactions)
+    yield "dataset", dataset.name
+    yield "users", f"{dataset.n_users:,}"
+    yield "items", f"{dataset.n_items:,}"
+    yield "interactions", f"{rows:,}"
+    cells = dataset.n_users * dataset.n_items
+    if cells:
+        yield "sparsity", f"{100 * (1 - rows / cells):.2f} %"
+    split = run.manifest.pipeline.get("split", {})
+    yield "split", str(split.get("strategy", DASH))
+    yield "seeds", ", ".join(map(str, run.manifest.seeds))
+    if total := run.manifest.timings.get("total"):
+        yield "wall time", duration(total)
+
+
+def _comparisons(metrics: Mapping[str, Any]) -> Iterator[Grid]:
+    tests: Sequence[Mapping[str, Any]] = metrics.get("comparisons", ())
+    for protocol in dict.fromkeys(test["protocol"] for test in tests):
+        chosen = [test for test in tests if test["protocol"] == protocol]
+        yield Grid(
+            (
+                "metric",
+                "pair",
+                "difference",
+                "95 % CI",
+                "p (t)",
+                "p (Wilcoxon)",
+                "p corrected",
+                "d_z",
+                "users",
+            ),
+            tuple(
+                (
+                    metric_title(test["metric"]),
+                    f"{test['a']} {DASH} {test['b']}",
+                    number(test["difference"], signed=True),
+                    interval(test["ci95"], signed=True) or DASH,
+                    p_value(test["p_t"]),
+                    p_value(test["p_wilcoxon"]),
+                    f"{p_value(test['p_adjusted'])}{stars(test['p_adjusted'])}",
+                    DASH if test["cohens_dz"] is None else f"{test['cohens_dz']:.2f}",
+                    f"{test['n']:,}",
+                )
+                for test in chosen
+            ),
+            caption=protocol_title(protocol),
+        )
+
+
+def _learning(
+    training: Mapping[str, Mapping[str, Sequence[Mapping[str, float]]]], labels: Sequence[str]
+) -> Iterator[Chart]:
+    """One chart for each validation metric, and one for each recommender's loss.
+
+    Losses of different recommenders are different quantities, so they share no axis.
+    """
+    found: dict[str, list[Series]] = {}
+    losses: dict[str, list[Series]] = {}
+    for slot, label in enumerate(labels):
+        for epochs in training.get(label, {}).values():
+            names = dict.fromkeys(name for epoch in epochs for name in epoch)
+            for name in names:
+                points = [
+                    (float(epoch["epoch"]), epoch[name]) for epoch in epochs if name in epoch
+                ]
+                if name == "loss":
+                    losses.setdefault(label, []).append(Series(label, points, slot))
+                elif name not in ("epoch", "seconds"):
+                    metric = name.removeprefix("valid/")
+                    found.setdefault(metric, []).append(Series(label, points, slot))
+    for name, series in found.items():
+        metric = metric_title(name)
+        title = f"{metric} on validation users"
+        chart = line_chart(title, series, x_label="epoch", y_label=metric, from_zero=True)
+        if chart is not None:
+            yield chart
+    for label, series in losses.items():
+        chart = line_chart(
+            f"Training loss of {label}", series, x_label="epoch", y_label="loss"
+        )
+        if chart is not None:
+            yield chart
+
+
+def _slices(
+    records: Sequence[Mapping[str, Any]], labels: Sequence[str], monitor: str
+) -> Iterator[Chart]:
+    """One chart for each protocol and kind of slice, means over seeds."""
+    raise NotImplementedError
+
+
+def _efficiency(efficiency: Mapping[str, Mapping[str, Any]]) -> Grid:
+    with_gpu = any(cost.get("peak_gpu_bytes") for cost in efficiency.values())
+    columns = ("recommender", "training", "evaluation", "latency p50", "latency p95", "peak memory")
+    return Grid(
+        (*columns, "peak GPU memory") if with_gpu else columns,
+        tuple(
+            (
+                label,
+                duration(cost["fit_seconds"]),
+                duration(cost["rank_seconds"]),
+                _milliseconds(cost.get("latency_ms_p50")),
+                _milliseconds(cost.get("latency_ms_p95")),
+                size(cost.get("peak_rss_bytes")),
+                *((size(cost.get("peak_gpu_bytes")),) if with_gpu else ()),
+            )
+            for label, cost in efficiency.items()
+        ),
+    )
+
+
+def _milliseconds(value: float | None) -> str:
+    return DASH if value is None else f"{value:.3g} ms"
+
+
+def _yaml(pipeline: Mapping[str, Any]) -> str:
+    from ruamel.yaml import YAML
+
+    writer = YAML(typ="safe", pure=True)
+    writer.default_flow_style = None
+    writer.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    writer.width = 100
+    stream = io.StringIO()
+    writer.dump(dict(pipeline), stream)
+    return stream.getvalue()
+
+
+def _environment(run: Run) -> Iterator[tuple[str, str]]:
+    environment = run.manifest.environment
+    yield "run", run.manifest.run
+    yield "python", f"{environment.get('implementation', '')} {environment.get('python', DASH)}"
+    yield "platform", str(environment.get("platform", DASH))
+    cpu = environment.get("cpu") or {}
+    if cpu:
+        yield "CPU", f"{cpu.get('model', DASH)}, {cpu.get('available', DASH)} usable cores"
+    if memory := environment.get("memory_bytes"):
+        yield "memory", size(memory)
+    if gpus := environment.get("gpus"):
+        yield "GPU", ", ".join(gpus)
+    yield "devices used", ", ".join(run.manifest.devices) or DASH
+    git = environment.get("git")
+    if git:
+        yield "git", f"{git['commit'][:12]}{' with local changes' if git.get('dirty') else ''}"
+    for label, identity in run.manifest.components.items():
+        yield label, identity
+    for name, version in (environment.get("libraries") or {}).items():
+        yield name, version
+    if run.manifest.data_fingerprint:
+        yield "data sha256", run.manifest.data_fingerprint
+    if run.manifest.split_hash:
+        yield "split sha256", run.manifest.split_hash
+    for protocol, digest in run.manifest.candidate_hashes.items():
+        yield f"candidates {protocol} sha256", digest

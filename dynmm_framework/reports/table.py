@@ -1,0 +1,241 @@
+"""The metric tables of a run: their cells are made here, and drawn by terminal and page alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dynmm_framework.reports.text import interval, metric_title, number, printable, stars
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+CHANCE = "chance"
+"""Label of the row that shows what a random ranking would reach."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One number of the table.
+
+    Attributes:
+        value: Mean over users, then over seeds; ``None`` if undefined.
+        ci95: Its confidence interval.
+        stars: Significance of the difference to the reference; empty in the reference's own row.
+        best: Whether no other row is better.
+        detail: All that is known of the number, for a tooltip.
+    """
+
+    value: float | None
+    ci95: tuple[float, float] | None = None
+    stars: str = ""
+    best: bool = False
+    detail: str = ""
+
+    @property
+    def text(self) -> str:
+        return number(self.value)
+
+    @property
+    def interval(self) -> str:
+        return interval(self.ci95)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A recommender's line, or that of a random ranking."""
+
+    label: str
+    cells: tuple[Cell, ...]
+    is_reference: bool = False
+    is_chance: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MetricTable:
+    """All recommenders under one protocol.
+
+    Attributes:
+        protocol: ``full`` or ``sampled:N``.
+        metrics: Names of the columns, such as ``ndcg@10``.
+        rows: One for each recommender, the pipeline's own first; chance last where it is known.
+        n_users: Number of users ranked, if it is known.
+        reference: Label of the recommender to which the stars refer; empty if there are none.
+    """
+
+    protocol: str
+    metrics: tuple[str, ...]
+    rows: tuple[Row, ...]
+    n_users: int | None = None
+    reference: str = ""
+
+    @property
+    def title(self) -> str:
+        return f"{protocol_title(self.protocol)}" + (
+            f", {self.n_users:,} users" if self.n_users else ""
+        )
+
+    @property
+    def marks_best(self) -> bool:
+        return any(cell.best for row in self.rows for cell in row.cells)
+
+    @property
+    def note(self) -> str:
+        """What the stars mean."""
+        if not self.reference:
+            return ""
+        return (
+            f"Stars: differs from {self.reference}, paired t-test over users, corrected"
+            " (* p < .05, ** p < .01, *** p < .001)."
+        )
+
+
+def protocol_title(protocol: str) -> str:
+    """Returns the rule behind a protocol's name in words."""
+    if protocol == "full":
+        return "Full ranking of the catalogue"
+    negatives = protocol.removeprefix("sampled:")
+    return f"Ranking among {negatives} sampled negatives"
+
+
+def metric_tables(
+    metrics: Mapping[str, Any], *, higher_is_better: Mapping[str, bool] | None = None
+) -> tuple[MetricTable, ...]:
+    """Builds one table for each protocol.
+
+    Args:
+        metrics: Content of ``metrics.json``.
+        higher_is_better: Direction of each metric family; without it no number is marked best.
+    """
+    recommenders: Mapping[str, Any] = metrics["recommenders"]
+    protocols = list(dict.fromkeys(name for by in recommenders.values() for name in by))
+    return tuple(_table(metrics, protocol, higher_is_better or {}) for protocol in protocols)
+
+
+def _table(
+    metrics: Mapping[str, Any], protocol: str, higher_is_better: Mapping[str, bool]
+) -> MetricTable:
+    by_label = {
+        label: by[protocol] for label, by in metrics["recommenders"].items() if protocol in by
+    }
+    names = tuple(dict.fromkeys(name for values in by_label.values() for name in values))
+    tests = {
+        (test["metric"], test["b"]): test
+        for test in metrics.get("comparisons", ())
+        if test["protocol"] == protocol
+    }
+    references = [test["a"] for (_, _), test in tests.items()]
+    reference = references[0] if references else ""
+    best = {name: _best(by_label, name, higher_is_better) for name in names}
+    rows = [
+        Row(
+            label,
+            tuple(
+                _cell(values.get(name), tests.get((name, label)), label in best[name])
+                for name in names
+            ),
+            is_reference=label == reference,
+        )
+        for label, values in by_label.items()
+    ]
+    if chance := metrics.get("chance", {}).get(protocol):
+        rows.append(Row(CHANCE, tuple(Cell(chance.get(name)) for name in names), is_chance=True))
+    return MetricTable(
+        protocol=protocol,
+        metrics=names,
+        rows=tuple(rows),
+        n_users=metrics.get("users", {}).get(protocol),
+        reference=reference,
+    )
+
+
+def _best(
+    by_label: Mapping[str, Any], name: str, higher_is_better: Mapping[str, bool]
+) -> set[str]:
+    direction = higher_is_better.get(name.partition("@")[0])
+    means = {
+        label: values[name]["mean"]
+        for label, values in by_label.items()
+        if name in values and values[name]["mean"] is not None
+    }
+    if direction is None or len(means) < 2:
+        return set()
+    top = max(means.values()) if direction else min(means.values())
+    return {label for label, mean in means.items() if mean == top}
+
+
+def _cell(value: Mapping[str, Any] | None, test: Mapping[str, Any] | None, best: bool) -> Cell:
+    if value is None:
+        return Cell(None)
+    bounds = value.get("ci95")
+    details = []
+    if bounds:
+        details.append(f"95 % CI {interval(bounds)}")
+    if len(value.get("per_seed") or {}) > 1:
+        seeds = ", ".join(f"{seed}: {number(mean)}" for seed, mean in value["per_seed"].items())
+        details.append(f"by seed {seeds}")
+    mark = ""
+    if test is not None:
+        p = test.get("p_adjusted") if test.get("p_adjusted") is not None else test.get("p_t")
+        mark = stars(p)
+    return Cell(
+        value=value["mean"],
+        ci95=tuple(bounds) if bounds else None,
+        stars=mark,
+        best=best,
+        detail="; ".join(details),
+    )
+
+
+def rich_table(table: MetricTable, *, width: int, intervals: bool = False) -> Table:
+    """Draws a table for a terminal: recommenders as rows, or as columns where that is narrower.
+
+    Args:
+        table: What to draw.
+        width: Columns of the terminal.
+        intervals: Print confidence intervals below the numbers.
+    """
+    wide = _draw(table, intervals=intervals, transposed=False)
+    if _needs(wide) <= width:
+        return wide
+    return _draw(table, intervals=intervals, transposed=True)
+
+
+def _needs(table: Table) -> int:
+    from rich.console import Console
+
+    return Console(width=10_000).measure(table).maximum
+
+
+def _draw(table: MetricTable, *, intervals: bool, transposed: bool) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    def cell(value: Cell, row: Row) -> Text:
+        style = "dim" if row.is_chance else "bold" if value.best else ""
+        # Stars are padded, so that the numbers of a column stay aligned.
+        text = Text(f"{value.text}{value.stars:<3}", style=style)
+        if intervals and value.ci95:
+            text.append(f"\n{value.interval}", style="dim")
+        return text
+
+    drawn = Table(box=box.SIMPLE_HEAD, title=table.title, title_justify="left", pad_edge=False)
+    heads: Sequence[Text] = [Text(metric_title(name)) for name in table.metrics]
+    labels = [
+        Text(printable(row.label), style="dim" if row.is_chance else "bold")
+        for row in table.rows
+    ]
+    drawn.add_column("")
+    if transposed:
+        for label in labels:
+            drawn.add_column(label, justify="right", overflow="fold")
+        for column, head in enumerate(heads):
+            drawn.add_row(head, *(cell(row.cells[column], row) for row in table.rows))
+    else:
+        for head in heads:
+            drawn.add_column(head, justify="right", no_wrap=True)
+        for label, row in zip(labels, table.rows, strict=True):
+            drawn.add_row(label, *(cell(value, row) for value in row.cells))
+    return drawn

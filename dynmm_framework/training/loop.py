@@ -1,0 +1,338 @@
+"""One training loop for every component that learns by gradients.
+
+The loop's randomness derives from the stage's seed and the number of the epoch alone, so a
+training that was killed and resumed ends with the same weights as an undisturbed one.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from dynmm_framework.data.tables import Histories
+from dynmm_framework.errors import StageError
+from dynmm_framework.protocols import Context, Scores
+from dynmm_framework.training.checkpoint import CheckpointFolder, Progress, training_digest
+from dynmm_framework.training.config import LoopConfig
+from dynmm_framework.training.seeding import seed_torch, seeded
+from dynmm_framework.training.state import load_module_state, module_state
+
+NOTE_SECONDS = 0.2
+"""Least time between updates of the progress bar's note."""
+
+CHECK_EVERY = 50
+"""Batches between checks for NaN on a GPU, where each check waits for the device."""
+
+
+class Task(Protocol):
+    """What is to be learned.
+
+    A task may have a further attribute ``n_targets``, the number of training targets in one
+    epoch; the progress bar then shows targets a second instead of batches a second.
+
+    Attributes:
+        module: The module whose parameters are learned; the loop moves it to the device.
+        n_batches: Number of batches in one epoch.
+    """
+
+    module: nn.Module
+    n_batches: int
+
+    def batches(self, rng: np.random.Generator) -> Iterable[Any]:
+        """Yields the batches of one epoch; all randomness of the data comes from ``rng``."""
+        ...
+
+    def loss(self, batch: Any) -> torch.Tensor:
+        """Returns the scalar loss of one batch, the module in training mode."""
+        ...
+
+    def score(self, histories: Histories) -> Scores:
+        """Scores all items, ``(len(histories), n_items)``, the module in evaluation mode."""
+        ...
+
+
+@dataclass(frozen=True)
+class TrainingLog:
+    """How a training went.
+
+    Attributes:
+        epochs: One record an epoch: ``epoch`` (from 1), ``loss``, ``seconds``, and the validation
+            metrics where it was validated.
+        best_epoch: The epoch whose weights the module has now; the last one without validation.
+        stopped: ``epochs`` if all were trained, ``patience`` if validation stopped it early.
+    """
+
+    epochs: list[dict[str, float]]
+    best_epoch: int
+    stopped: str
+
+
+def default_optimizer(module: nn.Module, config: LoopConfig, **options: Any) -> torch.optim.AdamW:
+    """Returns AdamW with the configuration's learning rate and weight decay.
+
+    Args:
+        module: Module whose trainable parameters are updated.
+        config: Source of ``learning_rate`` and ``weight_decay``.
+        **options: Further options of AdamW, such as ``betas``.
+    """
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    return torch.optim.AdamW(
+        parameters,
+        lr=config.learning_rate,
+        weight_decay=config.weight_decay,
+        fused=True,
+        **options,
+    )
+
+
+def train(
+    task: Task,
+    config: LoopConfig,
+    ctx: Context,
+    *,
+    optimizer: torch.optim.Optimizer | None = None,
+    name: str = "train",
+) -> TrainingLog:
+    """Trains ``task.module`` in place and leaves it in evaluation mode with its best weights.
+
+    With a validator, training stops after ``config.patience`` validations without improvement
+    and the weights of the best validation are restored; ties keep the earlier. Without one, all
+    epochs are trained and the last weights stay. Interrupted trainings resume from
+    ``ctx.workdir`` if settings and initial weights are the same; the checkpoint is removed at
+    the end.
+
+    Args:
+        task: Module, batches, loss and scores.
+        config: Settings of the loop; the whole model's configuration may be given, then all of
+            it must agree before a checkpoint is resumed.
+        ctx: Seed, device, precision, validator and scratch folder of the stage.
+        optimizer: Updates the parameters; :func:`default_optimizer` if ``None``.
+        name: Tells several trainings of one stage apart.
+
+    Raises:
+        StageError: If a loss or a gradient is NaN or infinite, or memory runs out; names stage,
+            epoch and batch.
+        ArtifactError: If a checkpoint cannot be written.
+    """
+    task.module.to(ctx.device)
+    return _Training(
+        task, config, ctx, optimizer or default_optimizer(task.module, config), name
+    ).run()
+
+
+@dataclass
+class _Training:
+    task: Task
+    config: LoopConfig
+    ctx: Context
+    optimizer: torch.optim.Optimizer
+    name: str
+    progress: Progress = field(default_factory=Progress)
+    best: dict[str, NDArray[Any]] = field(default_factory=dict)
+
+    def run(self) -> TrainingLog:
+        settings = {
+            "config": self.config.model_dump(mode="json"),
+            "optimizer": type(self.optimizer).__name__,
+            "stage": self.ctx.stage,
+            "seed": self.ctx.seed,
+            "precision": self.ctx.precision,
+            "n_batches": self.task.n_batches,
+            "monitor": self.ctx.validator.metric if self.ctx.validator else "",
+        }
+        checkpoint = CheckpointFolder(
+            self.ctx.workdir / "checkpoints" / self.name,
+            digest=training_digest(self.task.module, settings),
+        )
+        restored = checkpoint.load(self.task.module, self.optimizer)
+        if restored is not None:
+            self.progress, self.best = restored
+            self.ctx.log(f"resumed after epoch {self.progress.epoch}")
+        saved_at = time.monotonic()
+        with (
+            seeded(self.ctx, self.name),
+            self.ctx.progress(self.ctx.stage, total=self.config.epochs) as advance,
+        ):
+            advance(self.progress.epoch)
+            while not self._stopped():
+                self._epoch(advance)
+                due = self.progress.epoch % self.config.checkpoint_every == 0
+                if due and time.monotonic() - saved_at >= self.config.checkpoint_seconds:
+                    checkpoint.save(self.progress, self.task.module, self.optimizer, self.best)
+                    saved_at = time.monotonic()
+        stopped = self._stopped()
+        if self.best:
+            load_module_state(self.task.module, self.best)
+        self.task.module.eval()
+        self.optimizer.zero_grad(set_to_none=True)
+        checkpoint.delete()
+        return TrainingLog(
+            epochs=self.progress.history,
+            best_epoch=self.progress.best_epoch or self.progress.epoch,
+            stopped=stopped,
+        )
+
+    def _stopped(self) -> str:
+        if self.progress.epoch >= self.config.epochs:
+            return "epochs"
+        if 0 < self.config.patience <= self.progress.waited:
+            return "patience"
+        return ""
+
+    def _epoch(self, advance: Callable[..., None]) -> None:
+        epoch = self.progress.epoch + 1
+        started = time.monotonic()
+        label = f"{self.name}/epoch-{epoch}"
+        seed_torch(self.ctx, label)
+        self.task.module.train()
+        loss = self._pass(epoch, self.ctx.rng(label), advance)
+        record = {"epoch": float(epoch), "loss": loss, "seconds": time.monotonic() - started}
+        if epoch % self.config.validate_every == 0 or epoch == self.config.epochs:
+            record |= self._validate(epoch)
+        self.progress.epoch = epoch
+        self.progress.history.append(record)
+        advance(1, note=self._note(loss))
+        self.ctx.epoch_finished(
+            epoch, {key: value for key, value in record.items() if key != "epoch"}
+        )
+
+    def _pass(self, epoch: int, rng: np.random.Generator, advance: Callable[..., None]) -> float:
+        """Trains one epoch and returns its mean loss."""
+        guard = _Guard(self.ctx, epoch)
+        clock = noted = time.monotonic()
+        targets = getattr(self.task, "n_targets", 0)
+        for number, batch in enumerate(self.task.batches(rng), start=1):
+            try:
+                self._step(batch, guard)
+            except RuntimeError as error:
+                _out_of_memory(error, guard.place(number))
+                raise
+            now = time.monotonic()
+            if now - noted >= NOTE_SECONDS:
+                noted = now
+                per_batch = targets / self.task.n_batches if targets else 1.0
+                unit = "targets/s" if targets else "batches/s"
+                rate = number * per_batch / (now - clock)
+                advance(0, note=self._note(guard.last) + f" {rate:,.0f} {unit}")
+        return guard.mean()
+
+    def _step(self, batch: Any, guard: _Guard) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(
+            torch.device(self.ctx.device).type,
+            torch.bfloat16,
+            enabled=self.ctx.precision == "bf16",
+        ):
+            loss = self.task.loss(batch)
+        loss.backward()  # type: ignore[no-untyped-call]
+        gradients = [
+            parameter.grad
+            for group in self.optimizer.param_groups
+            for parameter in group["params"]
+            if parameter.grad is not None
+        ]
+        norm = nn.utils.get_total_norm(gradients)
+        guard.add(loss.detach(), norm)
+        if self.config.clip_norm:
+            _scale(gradients, norm, self.config.clip_norm)
+        self.optimizer.step()
+
+    def _validate(self, epoch: int) -> dict[str, float]:
+        validator = self.ctx.validator
+        if validator is None:
+            return {}
+        self.task.module.eval()
+        with torch.inference_mode():
+            metrics = {key: float(value) for key, value in validator(self.task.score).items()}
+        value = metrics[validator.metric]
+        sign = 1 if validator.higher_is_better else -1
+        improved = math.isfinite(value) and (
+            self.progress.best_epoch == 0 or sign * value > sign * self.progress.best_value
+        )
+        if improved:
+            self.progress.best_epoch, self.progress.best_value = epoch, value
+            self.progress.waited = 0
+            self.best = module_state(self.task.module)
+        else:
+            self.progress.waited += 1
+        # A metric may be undefined on these users; JSON has no word for it.
+        return {key: value for key, value in metrics.items() if math.isfinite(value)}
+
+    def _note(self, loss: float) -> str:
+        note = f"loss {loss:.4f}"
+        if self.ctx.validator is not None and self.progress.best_epoch:
+            metric = self.ctx.validator.metric
+            note += f" {metric} {self.progress.best_value:.4f} (epoch {self.progress.best_epoch})"
+        return note
+
+
+class _Guard:
+    """Watches losses and gradient norms: on the CPU each batch, on a GPU every few.
+
+    Reading a number from a GPU waits for it, so numbers stay there until several are read at
+    once; the first bad one still names its batch, as all later ones are bad too.
+    """
+
+    def __init__(self, ctx: Context, epoch: int) -> None:
+        self.ctx, self.epoch = ctx, epoch
+        self.every = 1 if ctx.device == "cpu" else CHECK_EVERY
+        self.waiting: list[torch.Tensor] = []
+        self.total, self.count, self.last = 0.0, 0, math.nan
+
+    def place(self, number: int) -> str:
+        return f"stage {self.ctx.stage}, epoch {self.epoch}, batch {number}"
+
+    def add(self, loss: torch.Tensor, norm: torch.Tensor) -> None:
+        self.waiting.append(torch.stack([loss.float(), norm.float()]))
+        if len(self.waiting) >= self.every:
+            self.check()
+
+    def check(self) -> None:
+        if not self.waiting:
+            return
+        for loss, norm in torch.stack(self.waiting).tolist():
+            self.count += 1
+            for what, value in (("loss", loss), ("norm of the gradient", norm)):
+                if not math.isfinite(value):
+                    raise StageError(
+                        f"{self.place(self.count)}: {what} is {value}",
+                        hint="Lower the learning rate, or clip the gradient (clip_norm); with "
+                        "bf16, try compute.precision=fp32.",
+                    )
+            self.total += loss
+            self.last = loss
+        self.waiting.clear()
+
+    def mean(self) -> float:
+        """Checks what is left and returns the mean loss of the epoch."""
+        self.check()
+        if not self.count:
+            raise StageError(
+                f"stage {self.ctx.stage}: there is nothing to train on",
+                hint="No user has enough training interactions; check filters and split.",
+            )
+        return self.total / self.count
+
+
+def _scale(gradients: list[torch.Tensor], norm: torch.Tensor, limit: float) -> None:
+    """Scales gradients down to a norm; touches no memory on the CPU if they are within it."""
+    if norm.device.type == "cpu" and float(norm) <= limit:
+        return
+    factor = torch.clamp(limit / (norm + 1e-6), max=1.0)
+    torch._foreach_mul_(gradients, factor)
+
+
+def _out_of_memory(error: RuntimeError, place: str) -> None:
+    """Raises a clear error if ``error`` says that memory ran out; returns otherwise."""
+    if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+        raise StageError(
+            f"{place}: out of memory", hint="Lower batch_size or the model's sizes."
+        ) from error

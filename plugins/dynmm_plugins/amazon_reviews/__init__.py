@@ -1,0 +1,1 @@
+"""Reader of Amazon review dumps."""

@@ -1,0 +1,1 @@
+"""Reader of people's own interaction files."""

@@ -1,0 +1,1 @@
+"""Item-kNN: items similar to those in the history."""

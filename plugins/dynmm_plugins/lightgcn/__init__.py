@@ -1,0 +1,1 @@
+"""LightGCN: linear propagation on the user-item graph."""

@@ -1,0 +1,1 @@
+"""Readers of MovieLens-100K and MovieLens-1M."""

@@ -1,0 +1,1 @@
+"""Popularity: the items that most users chose, for everyone."""

@@ -1,0 +1,1 @@
+"""Ranking accuracy and beyond: the metrics that come with the framework."""
