@@ -10,6 +10,8 @@ than they are offered. Three families exist:
   ends the operation that asked.
 * *observers* are told what happened. Their result is ignored, and an exception in one is logged
   as a warning and never ends a run.
+
+Hook wrappers are not supported, since they would see the results of other plugins.
 """
 
 from __future__ import annotations
@@ -110,8 +112,8 @@ def dynmm_register_metrics() -> Iterable[MetricSpec]:
 def dynmm_register_records() -> Iterable[Path]:
     """Registers folders of registry records (YAML files, searched recursively).
 
-    Called when a record is looked up. A folder that does not exist is reported by
-    ``dynmm plugins list`` and skipped. Failing like :func:`dynmm_register_backbones`.
+    Called, and failing, like :func:`dynmm_register_backbones`. A folder that does not exist is
+    shown as a warning by ``dynmm plugins list`` and skipped.
     """
 
 

@@ -55,12 +55,18 @@ class Context(Protocol):
         validator: Scores on validation data; ``None`` if the split has none.
     """
 
-    stage: str
-    seed: int
-    device: str
-    precision: Precision
-    workdir: Path
-    validator: Validator | None
+    @property
+    def stage(self) -> str: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def device(self) -> str: ...
+    @property
+    def precision(self) -> Precision: ...
+    @property
+    def workdir(self) -> Path: ...
+    @property
+    def validator(self) -> Validator | None: ...
 
     def rng(self, name: str) -> np.random.Generator:
         """Returns a generator that depends on the stage's seed and ``name`` only."""

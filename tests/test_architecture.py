@@ -28,16 +28,21 @@ def imported_by(*arguments: str) -> set[str]:
     return {line.rsplit("|", 1)[1].strip().partition(".")[0] for line in lines}
 
 
+def command_line(*arguments: str) -> str:
+    """Returns a program that does what ``dynmm ARGUMENTS`` does."""
+    start = "from dynmm_framework.cli.app import main; main()"
+    return f"import sys; sys.argv = {['dynmm', *arguments]!r}; {start}"
+
+
 def test_the_package_and_the_help_import_nothing_heavy():
-    program = "import sys; sys.argv = ['dynmm', '--help']; from dynmm_framework.cli.app import main; main()"
+    program = command_line("--help")
     assert imported_by("-c", "import dynmm_framework") & HEAVY == set()
     assert imported_by("-c", program) & HEAVY == set()
 
 
 def test_validating_and_planning_do_not_import_torch(tmp_path):
     for command in (["validate"], ["plan", "--runs", str(tmp_path)]):
-        arguments = ["dynmm", *command, "examples/quickstart.yaml"]
-        program = f"import sys; sys.argv = {arguments!r}; from dynmm_framework.cli.app import main; main()"
+        program = command_line(*command, "examples/quickstart.yaml")
         assert "torch" not in imported_by("-c", program)
 
 

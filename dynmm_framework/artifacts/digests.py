@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path, PurePosixPath
 from typing import Annotated
 
@@ -11,7 +12,19 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from dynmm_framework.artifacts.atomic import storage_errors
 from dynmm_framework.errors import ArtifactError
 
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+def matching(pattern: str, advice: str) -> AfterValidator:
+    """Returns a check that a text matches a pattern, with advice that a person can follow."""
+
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(f"{text!r} must be {advice}")
+        return text
+
+    return AfterValidator(check)
+
+
+Sha256 = Annotated[str, matching(r"[0-9a-f]{64}", "64 lower-case hexadecimal digits")]
 
 
 def _check_name(name: str) -> str:

@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
-from dynmm_framework.artifacts.digests import FileDigest, FileName, Sha256
+from dynmm_framework.artifacts.digests import FileDigest, FileName, Sha256, matching
 from dynmm_framework.config.pipeline import Block
 from dynmm_framework.specs import Kind, fold
 
@@ -52,10 +52,14 @@ def _check_address(url: str) -> str:
 Name = Annotated[str, Field(min_length=1, max_length=80), AfterValidator(_check_record_name)]
 Text = Annotated[str, Field(min_length=1)]
 Address = Annotated[str, AfterValidator(_check_address)]
-Folder = Annotated[str, Field(pattern=r"^$|^[^\\:]+$")]
+Folder = Annotated[str, matching(r"[^\\:]*", "a path with forward slashes")]
 Requirement = Annotated[
-    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.!+_]*$")
+    str,
+    matching(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.!+_]*", "of the form name==1.0"),
 ]
+Distribution = Annotated[str, matching(r"[A-Za-z0-9][A-Za-z0-9._-]*", "a distribution's name")]
+Platform = Annotated[str, matching(r"[a-z0-9][a-z0-9_]*", "a platform tag: manylinux_2_34_x86_64")]
+Repository = Annotated[str, matching(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", "owner/name")]
 Files: TypeAlias = dict[FileName, FileDigest]
 
 
@@ -85,13 +89,11 @@ class Archive(Block):
 class Wheel(Block):
     """A wheel on the Python package index; downloaded, never installed."""
 
-    wheel: Annotated[
-        str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.!+_]*$")
-    ]
+    wheel: Requirement
     """``name==version``."""
     folder: Folder = ""
     """Folder inside the wheel that holds the files."""
-    platform: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$")] | None = None
+    platform: Platform | None = None
     """Take the wheel for this platform, whatever this machine is; its files are data."""
     sha256: Sha256 | None = None
     """Digest of the wheel itself."""
@@ -102,7 +104,7 @@ class Wheel(Block):
 class Hub(Block):
     """A repository of the Hugging Face hub."""
 
-    repo: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")]
+    repo: Repository
     """``owner/name``."""
     revision: Text
     """Commit or tag; a branch would change under the digests."""
@@ -258,8 +260,8 @@ class ComponentRecord(_Record):
     kind: Literal["component"]
     provides: Kind
     """Kind of the component."""
-    distribution: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-    extra: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$|^$")] = ""
+    distribution: Distribution
+    extra: Distribution | None = None
     """Extra of the distribution that the component needs."""
     metrics: list[VerifiedMetric] = Field(default=[])
 

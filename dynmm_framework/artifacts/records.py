@@ -186,7 +186,8 @@ def _read(path: Path, problems: list[Problem]) -> Record | None:
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        problems.extend(_problem(document, path, model, entry) for entry in error.errors())
+        found = (_problem(document, path, model, entry) for entry in error.errors())
+        problems.extend(sorted(found, key=lambda problem: problem.line))
         return None
 
 

@@ -134,8 +134,8 @@ class PluginHost:
             plugin = load()
             self._connect(plugin, key)
             hooks = tuple(sorted(hook.name for hook in self._manager.get_hookcallers(plugin) or ()))
-            self._collect(key, provider)
-            reason = _unmarked(plugin)
+            absent = self._collect(key, provider)
+            reason = "; ".join(filter(None, (absent, _unmarked(plugin))))
         except _RefusedError as error:
             status, reason = error.status, str(error)
         except (Exception, SystemExit) as error:
@@ -190,8 +190,12 @@ class PluginHost:
                 if key is None or impl.plugin_name == key:
                     yield impl
 
-    def _collect(self, key: str, provider: Provider) -> None:
-        """Keeps what the plugin hands over: all of it, or nothing if one record is bad."""
+    def _collect(self, key: str, provider: Provider) -> str:
+        """Keeps what the plugin hands over: all of it, or nothing if one record is bad.
+
+        Returns:
+            A warning about folders of registry records that do not exist; they are skipped.
+        """
         components: list[Component] = []
         faults: list[str] = []
         for hook, kind in COMPONENT_HOOKS.items():
@@ -202,14 +206,14 @@ class PluginHost:
         for metric in metrics:
             faults += [f"dynmm_register_metrics: {metric.name!r}: {f}" for f in metric.faults()]
         folders = self._records(key, "dynmm_register_records", Path)
-        missing = [folder for folder in folders if not folder.is_dir()]
-        faults += [f"dynmm_register_records: {folder} is not a folder" for folder in missing]
         faults = faults or self._repeated(provider, components, metrics)
         if faults:
             raise _RefusedError("; ".join(faults))
         self._components += components
         self._metrics += [(metric, provider) for metric in metrics]
-        self._folders += folders
+        self._folders += [folder for folder in folders if folder.is_dir()]
+        absent = [str(folder) for folder in folders if not folder.is_dir()]
+        return f"no such folder of records: {', '.join(absent)}" if absent else ""
 
     def _repeated(
         self, provider: Provider, components: Iterable[Component], metrics: Iterable[MetricSpec]

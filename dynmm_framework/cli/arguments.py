@@ -87,7 +87,7 @@ def find_run(name: str, runs_dir: Path) -> Run:
     """Returns the run that a person means.
 
     Args:
-        name: A folder, the id of a run in ``runs_dir``, or the beginning of one.
+        name: A folder, the id of a run in ``runs_dir``, or the beginning of either.
         runs_dir: Folder of runs.
 
     Raises:
@@ -102,18 +102,17 @@ def find_run(name: str, runs_dir: Path) -> Run:
         path = path.parent  # someone named report.html
     if path.is_dir():
         return Run.load(path)
-    names = _run_names(runs_dir)
+    folder = runs_dir if path.name == name else path.parent
+    names = _run_names(folder)
     matching = [known for known in names if known.startswith(path.name)]
-    if path.name in names:
-        matching = [path.name]
-    if len(matching) == 1 and path.name == name:
-        return Run.load(runs_dir / matching[0])
-    if len(matching) > 1:
+    if path.name in names or len(matching) == 1:
+        return Run.load(folder / (path.name if path.name in names else matching[0]))
+    if matching:
         raise ArtifactError(
-            f"several runs in {runs_dir} begin with {name!r}: {', '.join(matching)}",
+            f"several runs in {folder} begin with {path.name!r}: {', '.join(matching)}",
             hint="Write more of the id.",
         )
     raise ArtifactError(
-        f"no run {name!r} in {runs_dir}{did_you_mean(path.name, names)}",
+        f"no run {path.name!r} in {folder}{did_you_mean(path.name, names)}",
         hint=f"There are: {', '.join(names)}." if names else "Make one with `dynmm run`.",
     )

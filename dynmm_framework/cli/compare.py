@@ -48,7 +48,6 @@ def command(
     if len(run_names) < 2:
         raise click.UsageError("name at least two runs")
     from dynmm_framework.reports.comparison import compare_runs
-    from dynmm_framework.reports.table import rich_table
 
     runs = [find_run(name, runs_dir) for name in run_names]
     comparison = compare_runs(runs, metrics=metrics, protocols=protocols)
@@ -65,12 +64,8 @@ def command(
     for name, run in comparison.runs.items():
         invocation.line(f"{name} = {run.folder}")
     _show_settings(invocation, comparison)
-    for table in comparison.tables:
-        invocation.line("")
-        width = invocation.out.width
-        invocation.show(rich_table(table, width=width, intervals=invocation.verbosity > 0))
-        if table.note:
-            invocation.line(table.note)
+    invocation.line("")
+    invocation.metric_tables(comparison.tables)
     for note in comparison.notes:
         invocation.note(f"Note: {note}")
 

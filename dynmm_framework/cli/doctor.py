@@ -80,9 +80,9 @@ def _examine(invocation: Invocation, runs_dir: Path) -> Iterator[Finding]:
     yield _torch()
     yield from _plugins(invocation)
     yield from _records(invocation)
-    from dynmm_framework.artifacts.sources import cache_folder
+    from dynmm_framework.artifacts.sources import default_cache
 
-    yield _folder("cache folder", cache_folder(), "DYNMM_CACHE")
+    yield _folder("cache folder", default_cache(), "DYNMM_CACHE")
     yield _folder("runs folder", runs_dir.absolute(), "--runs")
 
 

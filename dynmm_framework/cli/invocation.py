@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from dynmm_framework.catalogue import Catalogue
+    from dynmm_framework.reports.table import MetricTable
 
 PIPED_WIDTH = 400
 """Columns where the output is no terminal: tables keep their lines whole for other programs."""
@@ -100,6 +101,9 @@ class Invocation:
 
         from dynmm_framework.reports.text import printable
 
+        def text(cell: str) -> Text:
+            return Text("\n".join(map(printable, cell.split("\n"))))
+
         table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, title_justify="left")
         if title:
             table.title = Text(title, style="bold")
@@ -108,10 +112,23 @@ class Invocation:
                 Text(column), overflow="fold", justify="right" if number in right else "left"
             )
         for row in rows:
-            table.add_row(
-                *(Text(printable(cell)) if isinstance(cell, str) else cell for cell in row)
-            )
+            table.add_row(*(text(cell) if isinstance(cell, str) else cell for cell in row))
         self.show(table)
+
+    def metric_tables(self, tables: Iterable[MetricTable]) -> None:
+        """Prints metric tables with their headings and notes; intervals too with ``-v``."""
+        from rich.text import Text
+
+        from dynmm_framework.reports.table import rich_table
+
+        for table in tables:
+            self.show(
+                Text(table.title, style="bold"),
+                rich_table(table, width=self.out.width, intervals=self.verbosity > 0),
+            )
+            if table.note:
+                self.show(Text(table.note, style="dim"))
+            self.line("")
 
     def line(self, text: str) -> None:
         """Prints one line of results to standard output, never wrapped."""

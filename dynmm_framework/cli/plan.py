@@ -53,7 +53,7 @@ def command(
     from rich.text import Text
 
     invocation.table(
-        ("stage", "", "key", "device"),
+        ("stage", "state", "key", "device"),
         (
             [
                 Text(cell, style="dim" if stage.cached else "")

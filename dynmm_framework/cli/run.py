@@ -53,7 +53,7 @@ def command(
 
     from dynmm_framework.api import run
     from dynmm_framework.reports.page import REPORT_FILE
-    from dynmm_framework.reports.table import metric_tables, rich_table
+    from dynmm_framework.reports.table import metric_tables
 
     console = None if invocation.quiet else invocation.err
     finished = run(loaded, runs_dir=runs_dir, offline=offline, console=console)
@@ -68,9 +68,5 @@ def command(
             }
         )
         return
-    for table in metric_tables(finished.metrics):
-        width = invocation.out.width
-        invocation.show(rich_table(table, width=width, intervals=invocation.verbosity > 0))
-        if table.note:
-            invocation.line(f"{table.note}\n")
+    invocation.metric_tables(metric_tables(finished.metrics))
     invocation.line(f"Report: {report}")

@@ -213,7 +213,7 @@ ProtocolBlock = Annotated[
     Discriminator(
         _protocol_tag,
         custom_error_type="protocol",
-        custom_error_message="must be full or {{sampled: N}} with a number of negatives",
+        custom_error_message="must be full, or {sampled: N} with N negatives for each target",
     ),
     BeforeValidator(
         _protocol, json_schema_input_type=Literal["full"] | FullProtocol | SampledProtocol

@@ -1,4 +1,4 @@
-"""Any table that speaks Arrow, as a plain pyarrow table of a few ordinary types."""
+"""Any table that speaks Arrow, as a plain pyarrow table, and how messages speak of its rows."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def as_table(source: Any, *, what: str) -> pa.Table:
         what: Names the table in messages, such as ``interactions``.
 
     Raises:
-        DataError: If ``source`` is no table, or names a column twice.
+        DataError: If ``source`` is no table, names a column twice, or a column is damaged.
     """
     try:
         table = source if isinstance(source, pa.Table) else pa.table(source)
@@ -41,11 +41,20 @@ def as_table(source: Any, *, what: str) -> pa.Table:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise DataError(f"the {what} have several columns named {listed(twice)}")
-    return pa.table([plain(column) for column in table.columns], names=names)
+    columns = []
+    for name, column in zip(names, table.columns, strict=True):
+        try:
+            columns.append(plain(column))
+        except pa.ArrowException as error:
+            raise DataError(f"column {name!r} of the {what}: {error}") from error
+    return pa.table(columns, names=names)
 
 
 def plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Returns a column with dictionaries decoded and large or view types made ordinary."""
+    """Returns a column with dictionaries decoded and large or view types made ordinary.
+
+    Times in seconds become milliseconds, because Parquet knows no seconds.
+    """
     wanted = _plain_type(column.type)
     return column if wanted.equals(column.type) else column.cast(wanted)
 
@@ -57,6 +66,8 @@ def _plain_type(kind: pa.DataType) -> pa.DataType:
         return pa.string()
     if pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind):
         return pa.binary()
+    if pa.types.is_timestamp(kind) and kind.unit == "s":
+        return pa.timestamp("ms", kind.tz)
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         return pa.list_(_plain_type(kind.value_type))
     return kind
@@ -133,7 +144,12 @@ def listed_rows(wrong: NDArray[np.bool_]) -> str:
     """Returns which rows of a mask are true, as in ``3 rows (2, 5, 9)``; rows count from 1."""
     rows = np.flatnonzero(wrong)
     shown = ", ".join(f"{row + 1}" for row in rows[:LISTED])
-    return f"{len(rows):,} row{'s' * (len(rows) != 1)} ({shown}{' …' * (len(rows) > LISTED)})"
+    return f"{counted(len(rows), 'row')} ({shown}{' …' * (len(rows) > LISTED)})"
+
+
+def counted(n: int, noun: str) -> str:
+    """Returns ``1 row``, ``2,000 rows``."""
+    return f"{n:,} {noun}{'s' * (n != 1)}"
 
 
 def closest(name: str, known: Iterable[str]) -> str:

@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from dynmm_framework.data.arrow import LISTED, as_ids, as_table, closest, listed, listed_rows
-from dynmm_framework.data.tables import Dataset, Interactions, chronological_order
+from dynmm_framework.data.order import chronological_order
+from dynmm_framework.data.tables import Dataset, Interactions
 from dynmm_framework.errors import DataError, Problem
 from dynmm_framework.protocols import FloatArray, IntArray
 

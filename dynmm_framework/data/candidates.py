@@ -15,7 +15,7 @@ from dynmm_framework.errors import DataError
 from dynmm_framework.protocols import IntArray
 
 _CELLS: Final = 1 << 22
-"""Negatives drawn at a time; bounds memory, does not change what is drawn for given data."""
+"""Negatives drawn at a time, which bounds memory. Another value draws other negatives."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import re
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Literal
 
 import pyarrow as pa
@@ -104,7 +105,7 @@ def _ids(values: pa.ChunkedArray, field: Field) -> pa.ChunkedArray:
     if pa.types.is_floating(values.type):
         if not _all(pc.is_finite(values)):
             raise Unfit("ids that are not finite")
-        if _all(pc.equal(values, pc.floor(values))):  # ids that pandas made floats: 12.0 is 12
+        with suppress(pa.ArrowInvalid):  # ids that pandas made floats: 12.0 is 12
             values = values.cast(pa.int64())
     return _strings(values)
 
@@ -170,7 +171,7 @@ def _lists(values: pa.ChunkedArray, field: Field) -> pa.ChunkedArray:
         return values.cast(pa.list_(pa.string()))
     cut = field.separator
     lists = [
-        None if text is None else [word for part in text.split(cut) if (word := part.strip())]
+        [word for part in text.split(cut) if (word := part.strip())] or None if text else None
         for text in values.cast(pa.string()).to_pylist()
     ]
     return pa.chunked_array([pa.array(lists, pa.list_(pa.string()))])
@@ -268,22 +269,13 @@ def _wrong_number(value: object, field: Field) -> str:
 
 
 def _wrong_time(value: object, field: Field, forms: dict[str, str]) -> str:
-    moment: datetime | None = None
-    if isinstance(value, datetime):
-        moment = value
-    elif isinstance(value, str) and not (_NUMBER.fullmatch(value) or _NOT_FINITE.fullmatch(value)):
-        try:
-            moment = (
-                datetime.strptime(value, field.pattern)
-                if field.pattern
-                else datetime.fromisoformat(value)
-            )
-        except ValueError:
-            wanted = f"of the form {field.pattern!r}" if field.pattern else "in ISO 8601"
-            return f"{quoted(value)} is neither a number nor a date and time {wanted}"
+    try:
+        moment = _moment(value, field)
+    except ValueError:
+        if field.pattern:
+            return f"{quoted(value)} is not a date and time of the form {field.pattern!r}"
+        return f"{quoted(value)} is neither a number nor a date and time in ISO 8601"
     form = "number" if moment is None else "date"
-    if field.pattern and moment is None:
-        return f"{quoted(value)} is not a date and time of the form {field.pattern!r}"
     if forms.setdefault(field.name, form) != form:
         return f"{quoted(value)} is a {form}, unlike the values before it"
     if moment is not None:
@@ -298,3 +290,16 @@ def _wrong_time(value: object, field: Field, forms: dict[str, str]) -> str:
         unit = {"s": "milliseconds", "ms": "microseconds"}.get(field.unit, "a finer unit")
         return f"{value} lies after the year 9999; is it in {unit}?"
     return ""
+
+
+def _moment(value: object, field: Field) -> datetime | None:
+    """Returns the moment that a date or text says; ``None`` for a number."""
+    if isinstance(value, datetime):
+        return value
+    if isinstance(value, date):
+        return datetime(value.year, value.month, value.day, tzinfo=UTC)
+    if field.pattern:
+        return datetime.strptime(str(value), field.pattern)
+    if not isinstance(value, str) or _NUMBER.fullmatch(value) or _NOT_FINITE.fullmatch(value):
+        return None
+    return datetime.fromisoformat(value)

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 
 from dynmm_framework.data.columns import Field, Unfit
-from dynmm_framework.data.files import arrow_stream, not_text, open_bytes, require_file
+from dynmm_framework.data.files import DAMAGED, arrow_stream, not_text, open_bytes, require_file
 from dynmm_framework.data.rows import (
     Findings,
     convert_columns,
@@ -74,8 +74,8 @@ def read_delimited(path: Path, fields: Sequence[Field], *, layout: Layout) -> pa
     findings.raise_if_any(hint=_header_hint(layout))
     present = [field for field in fields if field.name in found]
     try:
-        raw = _read_columns(path, layout, width, [found[field.name] for field in present])
-        table = convert_columns(dict(zip(found, raw, strict=True)), present)
+        raw = _read_columns(path, layout, width, sorted(set(found.values())))
+        table = convert_columns({name: raw[index] for name, index in found.items()}, present)
     except (Unfit, pa.ArrowException, OSError, UnicodeError) as error:
         cells = [found[field.name] for field in present]
         rows = _rows(path, layout, width, findings)
@@ -103,10 +103,11 @@ def _header_hint(layout: Layout) -> str:
 def _detect(path: Path) -> str:
     try:
         with open_bytes(path) as stream:
-            stream.read().decode("utf-8")
+            data = stream.read()
+        data.decode("utf-8")
     except UnicodeDecodeError:
-        return "latin-1"
-    except (OSError, EOFError):
+        return "utf-8" if b"\x00" in data else "latin-1"
+    except DAMAGED:
         pass  # reported when the rows are read
     return "utf-8"
 
@@ -135,8 +136,8 @@ def _columns(path: Path, layout: Layout, findings: Findings) -> tuple[list[str],
 
 def _read_columns(
     path: Path, layout: Layout, width: int, chosen: Sequence[int]
-) -> list[pa.ChunkedArray]:
-    """Reads the columns of the given indices as strings."""
+) -> dict[int, pa.ChunkedArray]:
+    """Reads the columns of the given indices as strings, by index."""
     names = [f"{index}" for index in range(width)]
     separator = layout.separator
     with arrow_stream(path) as stream:
@@ -169,7 +170,7 @@ def _read_columns(
                 null_values=[""],
             ),
         )
-    return list(table.columns)
+    return {index: table.column(names[index]) for index in chosen}
 
 
 def _rows(

@@ -14,6 +14,9 @@ import pyarrow as pa
 from dynmm_framework.data.arrow import closest, listed
 from dynmm_framework.errors import DataError, Problem
 
+DAMAGED = (OSError, EOFError, zlib.error)
+"""What reading a compressed file raises that is truncated or damaged."""
+
 _PERMISSIONS = "Check the permissions of the file and of its folders."
 
 
@@ -31,7 +34,7 @@ def require_file(path: Path, *, setting: str = "data.config.path") -> Path:
     hint = f"Set {setting} to a file of the dataset."
     try:
         if path.is_dir():
-            problem = f"is a folder; a file is needed. {_content(path)}"
+            problem = f"is a folder; a file is needed. {folder_content(path)}"
         elif not path.exists():
             problem = f"does not exist{_nearby(path)}"
         elif path.stat().st_size == 0:
@@ -75,11 +78,12 @@ def find_folder(
     except OSError as error:
         problem = f"cannot be read: {error.strerror or error}"
         raise DataError([Problem(problem, file=str(path))], hint=_PERMISSIONS) from error
-    problem = f"there is no {' or '.join(names)} in it. {_content(folder)}"
+    problem = f"there is no {' or '.join(names)} in it. {folder_content(folder)}"
     raise DataError([Problem(problem, file=str(folder))], hint=hint)
 
 
-def _content(folder: Path) -> str:
+def folder_content(folder: Path) -> str:
+    """Returns a sentence that names what a folder holds, for messages."""
     try:
         names = sorted(entry.name for entry in folder.iterdir())
     except OSError:
@@ -121,7 +125,7 @@ def not_text(path: Path) -> str:
     try:
         with open_bytes(path) as stream:
             start = stream.read(4)
-    except (OSError, EOFError, zlib.error):
+    except DAMAGED:
         return ""
     if start.startswith(b"PK\x03\x04"):
         return "is a zip archive, as Excel workbooks are; unpack it, or export it as CSV"

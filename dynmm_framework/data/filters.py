@@ -10,6 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from dynmm_framework.config.pipeline import Filters
+from dynmm_framework.data.arrow import counted
 from dynmm_framework.data.tables import Dataset, Interactions
 from dynmm_framework.errors import DataError
 
@@ -57,7 +58,7 @@ def apply_filters(dataset: Dataset, filters: Filters) -> Dataset:
             continue
         per_user, per_item = max(per_user, user_minimum), max(per_item, item_minimum)
         kept, rounds = core(dataset.interactions, per_user=per_user, per_item=per_item)
-        label = f"{step} {minimum} ({rounds} round{'s' * (rounds != 1)})"
+        label = f"{step} {minimum} ({counted(rounds, 'round')})"
         dataset = _without_idle(dataset, kept, never_seen, label)
         never_seen = dataset.interactions.item_counts() == 0
     return dataset
@@ -103,7 +104,7 @@ def _kept(dataset: Dataset, rows: Interactions, step: str) -> Dataset:
     if not len(rows):
         raise DataError(
             f"dataset {dataset.name!r}: the filter {step} leaves none of "
-            f"{len(dataset.interactions):,} interactions",
+            f"{counted(len(dataset.interactions), 'interaction')}",
             hint="Lower it under data.filters; `dynmm data stats` shows what the data has.",
         )
     return replace(dataset, interactions=rows).noted(step)

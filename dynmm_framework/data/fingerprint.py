@@ -62,7 +62,7 @@ def _parts(array: pa.Array) -> Iterator[Any]:
     if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         array, kind = array.cast(pa.string()), pa.string()
     valid = np.asarray(array.is_valid(), dtype=np.bool_)
-    yield b"all;" if valid.all() else np.packbits(valid).tobytes()
+    yield b"all;" if valid.all() else b"some;" + np.packbits(valid).tobytes()
     if pa.types.is_string(kind) or pa.types.is_binary(kind):
         lengths = pc.fill_null(pc.binary_length(array), 0)
         yield b"text;"
@@ -85,7 +85,12 @@ def _parts(array: pa.Array) -> Iterator[Any]:
     elif pa.types.is_floating(kind):
         yield f"float{kind.bit_width};".encode()
         yield _portable(pc.fill_null(array.cast(pa.float64()), 0.0), "<f8")
-    else:  # dates, decimals, structs …: few, and never on a hot path
+    elif pa.types.is_struct(kind):
+        yield b"struct;"
+        for field, values in zip(kind, array.flatten(), strict=True):
+            yield f"{field.name};".encode()
+            yield from _parts(values)
+    else:  # dates, decimals …: few, and never on a hot path
         yield f"{kind};".encode()
         yield repr(pc.drop_null(array).to_pylist()).encode()
 

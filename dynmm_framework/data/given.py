@@ -11,10 +11,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from dynmm_framework.config.pipeline import GivenFiles
-from dynmm_framework.data.arrow import as_ids, listed
+from dynmm_framework.data.arrow import as_ids, counted, listed
 from dynmm_framework.data.assemble import select_rows
+from dynmm_framework.data.order import chronological_order
 from dynmm_framework.data.parts import TEST, TRAIN, VALID, drawn_within, held_out
-from dynmm_framework.data.tables import Dataset, Interactions, chronological_order
+from dynmm_framework.data.tables import Dataset, Interactions
 from dynmm_framework.errors import DataError, Problem
 from dynmm_framework.protocols import IntArray
 
@@ -148,7 +149,7 @@ def _match(dataset: Dataset, names: pa.Array) -> tuple[pa.Table, str]:
             hint="The files must use the raw ids of the data block's dataset. To use the files "
             "alone, let the reader `sequence_file` read the training file as the dataset.",
         )
-    note = f"{n_known:,} of the files' {len(names):,} items are in the dataset {dataset.name!r}"
+    note = f"{n_known:,} of {counted(len(names), 'item')} found in the dataset {dataset.name!r}"
     return select_rows(dataset.items, names), note
 
 
@@ -156,4 +157,6 @@ def _repeated(rows: Interactions, parts: NDArray[np.int8]) -> list[str]:
     """Tells how many test pairs were training pairs already."""
     pairs = rows.users.astype(np.int64) * rows.n_items + rows.items
     repeated = np.isin(pairs[parts == TEST], pairs[parts == TRAIN]).sum()
-    return [f"test: {repeated:,} targets are in the user's training too"] if repeated else []
+    if not repeated:
+        return []
+    return [f"test: {counted(int(repeated), 'target')} among the user's training items too"]

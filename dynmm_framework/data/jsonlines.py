@@ -52,7 +52,8 @@ def read_json_lines(path: Path, fields: Sequence[Field], *, loose: bool = False)
         found = find_fields(keys, fields, file=path, findings=findings)
         findings.raise_if_any(hint="Name fields as the first lines of the file do.")
         present = [field for field in fields if field.name in found]
-    schema = pa.schema([(str(field.column), _type(first, field)) for field in present])
+    types = {str(field.column): _type(first, field) for field in present}
+    schema = pa.schema(list(types.items()))
     try:
         return convert_columns(_read(path, schema, present), present)
     except (Unfit, pa.ArrowException, OSError, UnicodeError):

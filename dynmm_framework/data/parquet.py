@@ -39,7 +39,7 @@ def read_parquet(path: Path, fields: Sequence[Field]) -> pa.Table:
             names = file.schema_arrow.names
             found = find_fields(names, fields, file=path, findings=findings)
             findings.raise_if_any()
-            table = file.read(columns=[names[index] for index in found.values()])
+            table = file.read(columns=[names[index] for index in sorted(set(found.values()))])
     except (pa.ArrowException, OSError) as error:
         findings.add(f"is not a whole Parquet file: {error}", file=path)
         findings.raise_if_any(hint="Download or export the file again.")

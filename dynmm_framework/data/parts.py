@@ -22,7 +22,9 @@ from dynmm_framework.config.pipeline import (
     RandomRatio,
     Streaming,
 )
-from dynmm_framework.data.tables import Interactions, chronological_order
+from dynmm_framework.data.arrow import counted
+from dynmm_framework.data.order import chronological_order
+from dynmm_framework.data.tables import Interactions
 from dynmm_framework.errors import DataError
 
 TRAIN: Final = 0
@@ -124,7 +126,9 @@ def random_ratio(rows: Interactions, block: RandomRatio, rng: np.random.Generato
     users, last = np.unique(rows.users[late], return_index=True)
     parts[late[last]] = TRAIN
     if len(users):
-        notes.append(f"{len(users):,} users had all interactions drawn: one each was given back")
+        notes.append(
+            f"all interactions of {counted(len(users), 'user')} were drawn: one each was given back"
+        )
     return parts, notes
 
 
@@ -182,8 +186,8 @@ def cold_start(rows: Interactions, block: ColdStart) -> Assigned:
     for part, becomes, name in ((VALID, KNOWN, "validation"), (TEST, UNUSED, "test")):
         not_asked = (parts == part) & warm
         notes.append(
-            f"{not_asked.sum():,} {name} interactions are no targets: their items have "
-            f"{block.threshold} or more training interactions"
+            f"{counted(int(not_asked.sum()), f'{name} interaction')} left out as targets: items "
+            f"with {block.threshold} or more training interactions"
         )
         parts[not_asked] = becomes
     return parts, notes
@@ -193,4 +197,4 @@ def _short_note(counts: NDArray[np.int64], minimum: int) -> list[str]:
     short = int(((counts > 0) & (counts < minimum)).sum())
     if not short:
         return []
-    return [f"{short:,} users have fewer than {minimum} interactions: training only"]
+    return [f"{counted(short, 'user')} with fewer than {minimum} interactions: training only"]

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from dynmm_framework.data.arrow import closest, listed
 from dynmm_framework.data.assemble import assemble
 from dynmm_framework.data.columns import Field, Unfit, complaint, convert, quoted
-from dynmm_framework.data.files import open_bytes
+from dynmm_framework.data.files import DAMAGED, open_bytes
 from dynmm_framework.data.tables import Dataset
 from dynmm_framework.errors import DataError, Problem
 from dynmm_framework.protocols import Context, DatasetReader
@@ -134,18 +134,16 @@ def numbered_lines(
             else:
                 text = _decoded(stream.read(), 0, path, encoding, findings)
                 yield from enumerate(text.splitlines(keepends=True), start=1)
-    except EOFError:
-        findings.add(
-            "the compressed file ends in the middle: it is truncated; download it again",
-            file=path,
-            line=number + 1,
-        )
-    except (zlib.error, gzip.BadGzipFile) as error:
-        findings.add(
-            f"the compressed data are damaged ({error}); download the file again",
-            file=path,
-            line=number + 1,
-        )
+    except DAMAGED as error:
+        findings.add(_damage(error), file=path, line=number + 1)
+
+
+def _damage(error: BaseException) -> str:
+    if isinstance(error, EOFError):
+        return "the compressed file ends in the middle: it is truncated; download it again"
+    if isinstance(error, zlib.error | gzip.BadGzipFile):
+        return f"the compressed data are damaged ({error}); download the file again"
+    return f"cannot be read further: {getattr(error, 'strerror', None) or error}"
 
 
 def _by_line(encoding: str) -> bool:
@@ -251,8 +249,8 @@ def find_fields(
             found[field.name] = matches[0]
         elif not field.optional:
             findings.add(
-                f"there is no column {column!r}{closest(str(column), names) or '.'} "
-                f"The columns are: {listed(names)}",
+                f"there is no column {column!r}{closest(str(column), names)}; "
+                f"the columns are: {listed(names)}",
                 file=file,
                 line=line,
                 path=field.setting,
@@ -293,8 +291,8 @@ def build(
         items = items.filter(pc.is_in(items.column("id"), value_set=seen))
     dataset = assemble(interactions, name=name, items=items, users=users)
     rows = dataset.interactions
-    pairs = rows.users.astype(np.int64) * rows.n_items + rows.items
-    repeated = len(rows) - len(np.unique(pairs))
+    pairs = np.sort(rows.users.astype(np.int64) * rows.n_items + rows.items)
+    repeated = int(np.count_nonzero(np.diff(pairs) == 0))
     if repeated:
         ctx.log(
             f"{name}: {repeated:,} of {len(rows):,} rows repeat an earlier pair of user and item; "

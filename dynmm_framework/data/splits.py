@@ -24,6 +24,7 @@ from dynmm_framework.config.pipeline import (
     TemporalUser,
 )
 from dynmm_framework.data import parts as strategies
+from dynmm_framework.data.arrow import counted, listed
 from dynmm_framework.data.filters import deduplicated
 from dynmm_framework.data.fingerprint import fingerprint_arrays
 from dynmm_framework.data.given import read_given
@@ -233,15 +234,14 @@ def _check(split: Split, name: str) -> None:
     if not len(split.train):
         reason = "no training interactions"
     elif not asked.any():
-        most = np.bincount(split.rows.users, minlength=split.n_users).max(initial=0)
-        reason = (
-            f"no test user: no interaction of {split.n_users:,} users is a test target (the user "
-            f"with most interactions has {most:,})"
-        )
+        reason = f"no test user: none of {counted(split.n_users, 'user')} has a test target"
+        if split.name in ("leave_one_out", "temporal_user", "random", "mmrec"):
+            most = np.bincount(split.rows.users).max(initial=0)
+            reason += f" (none has more than {counted(int(most), 'interaction')})"
     elif not (asked & trained).any():
         reason = (
-            f"no test user: none of the {asked.sum():,} users with test interactions has an "
-            "earlier one"
+            f"no test user: {counted(int(asked.sum()), 'user')} with test targets, none with an "
+            "earlier interaction"
         )
     else:
         return
@@ -264,14 +264,17 @@ def _evaluated(split: Split) -> Sequence[str]:
     for part in parts:
         evaluation = split.evaluation(part)
         targets = evaluation.targets.items
-        notes.append(f"{part}: {len(evaluation):,} users, {len(targets):,} targets")
+        asked = counted(len(evaluation), "user")
+        notes.append(f"{part}: {asked}, {counted(len(targets), 'target')}")
         rows: Interactions = getattr(split, part)
         without = len(np.unique(rows.users)) - len(evaluation)
         if without:
-            notes.append(f"{part}: {without:,} users have no earlier interaction and are left out")
+            users = counted(without, "user")
+            notes.append(f"{part}: {users} left out for want of an earlier interaction")
         cold = np.count_nonzero(~trained[targets])
         if cold:
-            notes.append(f"{part}: {cold:,} targets are items without training interactions")
+            items = counted(int(cold), "target")
+            notes.append(f"{part}: {items} without any training interaction of the item")
     return notes
 
 
@@ -279,6 +282,6 @@ def _check_users(users: IntArray, n_users: int) -> None:
     wrong = np.unique(users[(users < 0) | (users >= n_users)])
     if len(wrong):
         raise DataError(
-            f"no such user: {', '.join(map(str, wrong[:20]))}",
+            f"no such user: {listed(wrong)}",
             hint=f"User ids of this split are 0 to {n_users - 1:,}.",
         )

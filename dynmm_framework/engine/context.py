@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from dynmm_framework.artifacts.records import Registry
-from dynmm_framework.artifacts.sources import Fetcher, cache_folder
+from dynmm_framework.artifacts.sources import Fetcher, default_cache
 from dynmm_framework.catalogue import Catalogue
 from dynmm_framework.engine.progress import Display
 from dynmm_framework.engine.seeds import spawn_rng
@@ -38,7 +38,7 @@ class Surroundings:
     @cached_property
     def registry(self) -> Registry:
         """All records that the installed plugins bring."""
-        return Registry.load(self.catalogue.record_folders())
+        return Registry.load(self.catalogue.record_folders(), strict=False)
 
     def fetch(self, record: str) -> Path:
         """Returns the folder of a dataset's or model's files, fetched if need be.
@@ -47,7 +47,7 @@ class Surroundings:
             ArtifactError: If the record is unknown or no source delivers its files.
         """
         fetcher = Fetcher(
-            cache_folder(),
+            default_cache(),
             offline=self.offline,
             progress=self.display.bar,
             fetch_hook=lambda **asked: self.catalogue.first("dynmm_fetch_artifact", **asked),

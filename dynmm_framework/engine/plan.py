@@ -14,7 +14,6 @@ from typing import Any, Literal
 
 from dynmm_framework.artifacts.store import StageStore
 from dynmm_framework.config.load import LoadedPipeline
-from dynmm_framework.config.pipeline import GivenFiles
 from dynmm_framework.engine.context import Surroundings, bare_context
 from dynmm_framework.engine.device import guess_device
 from dynmm_framework.engine.digest import (
@@ -107,7 +106,8 @@ def make_plan(
         DataError: If a file of the dataset is missing.
     """
     notes: list[str] = []
-    planner = _Planner(loaded, store_in(runs_dir))
+    # A plan that is only printed need not read every stored file.
+    planner = _Planner(loaded, store_in(runs_dir), thorough=surroundings is not None)
     try:
         inputs = _input_digest(loaded, surroundings)
     except ArtifactError as error:
@@ -125,22 +125,20 @@ def make_plan(
 
 def _input_digest(loaded: LoadedPipeline, surroundings: Surroundings | None) -> str:
     from dynmm_framework.data.fingerprint import fingerprint_files
+    from dynmm_framework.data.splits import split_files
 
     if surroundings is None:
         surroundings = Surroundings(loaded.catalogue, offline=True)
     ctx = bare_context(loaded.catalogue, offline=surroundings.offline, display=surroundings.display)
     reader = loaded.catalogue.create(loaded.components["data"], loaded.configs["data"])
-    files = list(reader.files(ctx))
-    split = loaded.pipeline.split
-    if isinstance(split, GivenFiles):
-        files += [Path(name) for name in (split.train, split.valid, split.test) if name]
-    return fingerprint_files(files)
+    return fingerprint_files([*reader.files(ctx), *split_files(loaded.pipeline.split)])
 
 
 @dataclass(frozen=True)
 class _Planner:
     loaded: LoadedPipeline
     store: StageStore
+    thorough: bool
 
     def stages(self, inputs: str) -> Iterator[PlannedStage]:
         pipeline, seed = self.loaded.pipeline, self.loaded.pipeline.seed
@@ -243,7 +241,7 @@ class _Planner:
             name=name,
             kind=kind,
             key=key,
-            cached=bool(key) and self.store.find(name, key) is not None,
+            cached=bool(key) and self.store.find(name, key, content=self.thorough) is not None,
             device=device,
             seed=seed,
             label=label,

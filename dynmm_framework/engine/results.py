@@ -20,7 +20,7 @@ from dynmm_framework.artifacts.atomic import atomic_folder, atomic_path, read_js
 from dynmm_framework.artifacts.manifest import RunManifest, read_document
 from dynmm_framework.catalogue import Catalogue
 from dynmm_framework.config.load import LoadedPipeline, load_pipeline
-from dynmm_framework.data.storage import read_dataset
+from dynmm_framework.data.storage import read_dataset, write_dataset
 from dynmm_framework.data.tables import Dataset, Histories
 from dynmm_framework.engine.stages import (
     PER_USER_FILE,
@@ -235,7 +235,9 @@ def collect(bench: Workbench, folder: Path) -> None:
         )
         curve = bench.manifest(stage).meta.get("training", {}).get("epochs", [])
         curves.setdefault(stage.label, {})[str(stage.model_seed)] = curve
-    _link_folder(bench.folder(bench.plan.named("data")), folder / "data")
+    shutil.rmtree(folder / "data", ignore_errors=True)
+    with atomic_folder(folder / "data") as partial:
+        write_dataset(bench.dataset, partial)
     for stage in bench.plan.of_kind("rank"):
         source = bench.folder(stage)
         keys = {"recommender": stage.label, "seed": stage.model_seed, "protocol": stage.protocol}
@@ -244,7 +246,7 @@ def collect(bench: Workbench, folder: Path) -> None:
         slices += [{**keys, **record} for record in read_result(source)["slices"]]
     for name, tables in ((PER_USER_FILE, per_user), (RANKING_FILE, ranking)):
         with atomic_path(folder / name) as path:
-            pq.write_table(pa.concat_tables(tables), path)
+            pq.write_table(pa.concat_tables(tables, promote_options="default"), path)
     write_json(folder / TRAINING_FILE, {"schema_version": 1, "curves": curves, "slices": slices})
 
 

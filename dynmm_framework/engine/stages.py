@@ -88,8 +88,14 @@ class Workbench:
         return found
 
     @cached_property
-    def dataset(self) -> Dataset:
+    def filtered(self) -> Dataset:
+        """The dataset as the filters leave it."""
         return read_dataset(self.folder(self.plan.named("data")))
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The dataset with the ids of the split, which a given split brings itself."""
+        return self.split.renumbered(self.filtered)
 
     @cached_property
     def split(self) -> Split:
@@ -174,7 +180,7 @@ def _data(bench: Workbench, stage: PlannedStage, writer: StageWriter) -> Meta:
 
 
 def _split(bench: Workbench, stage: PlannedStage, writer: StageWriter) -> Meta:
-    split = make_split(bench.dataset, bench.loaded.pipeline.split, seed=stage.seed)
+    split = make_split(bench.filtered, bench.loaded.pipeline.split, seed=stage.seed)
     write_split(split, writer.folder)
     return {"hash": split.hash, "notes": list(split.notes)}
 

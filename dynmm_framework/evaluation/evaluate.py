@@ -196,22 +196,20 @@ def evaluate(
     seconds = time.perf_counter() - started
     values: dict[str, float] = {}
     per_user: dict[str, NDArray[np.float64]] = {}
-    notes: list[str] = []
+    absent: dict[str, list[str]] = {}
+    partial: dict[str, list[str]] = {}
     for request in requests:
         found = request(outcome)
         mean = _mean(found, outcome, len(evaluation))
         if np.isnan(mean):
-            notes.append(f"{request.name} is undefined here{_reason(request, outcome)}")
+            absent.setdefault(_reason(request, outcome), []).append(request.name)
             continue
         values[request.name] = mean
         if isinstance(found, np.ndarray):
             per_user[request.name] = outcome.by_user(found, len(evaluation))
-            missing = int(np.isnan(per_user[request.name]).sum())
-            if missing:
-                notes.append(
-                    f"{request.name} is undefined for {missing} of {len(evaluation)} users,"
-                    " who are left out of its mean"
-                )
+            if missing := int(np.isnan(per_user[request.name]).sum()):
+                who = f"for {missing:,} of {len(evaluation):,} users, left out of the mean"
+                partial.setdefault(who, []).append(request.name)
     levels: dict[str, float] = {}
     if candidates is not None:
         for request in requests:
@@ -228,7 +226,10 @@ def evaluate(
         seconds=seconds,
         latency=measure_latency(recommender, evaluation.histories, users=latency_users),
         chance=levels,
-        notes=tuple(notes),
+        notes=(
+            *(f"undefined here{reason}: {', '.join(names)}" for reason, names in absent.items()),
+            *(f"undefined {who}: {', '.join(names)}" for who, names in partial.items()),
+        ),
     )
 
 
@@ -316,7 +317,7 @@ class _RankValidator:
         if np.isnan(found[self.metric]):
             raise StageError(
                 f"{self.metric} cannot be followed in training: it is undefined on the"
-                f" {n_users} validation users{_reason(self._request, outcome)}",
+                f" {n_users:,} validation users{_reason(self._request, outcome)}",
                 hint="Set evaluate.monitor to another metric, such as ndcg@10.",
             )
         return found
@@ -333,9 +334,9 @@ def _mean(found: NDArray[np.float64] | float, outcome: Outcome, n_users: int) ->
 
 def _reason(request: MetricRequest, outcome: Outcome) -> str:
     if not len(outcome):
-        return ": there are no users"
+        return ", as there are no users"
     if request.function_name == "diversity" and outcome.categories is None:
-        return ": the items have no categories"
+        return ", as the items have no categories"
     if outcome.sampled and not request.from_ranks:
-        return ": lists of sampled candidates are mostly random items"
+        return ", as lists of sampled candidates are mostly random items"
     return ""

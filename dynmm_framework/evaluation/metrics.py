@@ -75,7 +75,7 @@ def auc(outcome: Outcome, k: int | None) -> Values:
 
 def coverage(outcome: Outcome, k: int | None) -> float:
     """Share of the catalogue that appears in at least one list of k."""
-    if outcome.sampled:
+    if outcome.sampled or not len(outcome):
         return np.nan
     return float((_recommended(outcome, k) > 0).mean())
 

@@ -23,6 +23,9 @@ from dynmm_framework.protocols import (
 
 Component: TypeAlias = Backbone | Recommender
 
+_PER_CANDIDATE = 8
+"""Products of a matrix multiplication that cost as much as to look up and multiply one vector."""
+
 
 def as_tensor(scores: Scores) -> Tensor:
     """Returns scores or vectors as a tensor; arrays that can be written to are not copied."""
@@ -72,12 +75,25 @@ class InnerProduct:
             users = self.users(histories)
             if candidates is None:
                 return users @ self.items().T
-            return self.products(users, candidates)
+            return self.products(users, torch.arange(len(users)), candidates)
 
-    def products(self, users: Tensor, candidates: IntArray) -> Tensor:
-        """Scores candidates ``(batch, C)`` for user vectors ``(batch, d)``."""
-        chosen = self.items()[torch.from_numpy(candidates.astype(np.int64)).to(users.device)]
-        return torch.bmm(chosen, users[:, :, None])[:, :, 0]  # (batch, C, d) x (batch, d)
+    def products(self, users: Tensor, rows: Tensor, candidates: IntArray) -> Tensor:
+        """Scores lines of candidates for users' vectors.
+
+        Args:
+            users: ``(users, d)``.
+            rows: Row of ``users`` that each line belongs to, ``(lines,)``.
+            candidates: Item ids ``(lines, C)``.
+
+        Returns:
+            ``(lines, C)``.
+        """
+        items = self.items()
+        rows = rows.to(items.device)[:, None]
+        chosen = torch.from_numpy(candidates.astype(np.int64)).to(items.device)
+        if len(users) * len(items) <= _PER_CANDIDATE * chosen.numel():
+            return (users @ items.T)[rows, chosen]
+        return torch.bmm(items[chosen], users[rows[:, 0], :, None])[:, :, 0]
 
 
 def as_recommender(component: Component) -> Recommender:
@@ -159,7 +175,7 @@ class ScoreBuffer:
             histories: The users.
             candidates: Item ids ``(batch, C)``; those below 0 are scored ``-inf``.
             users: User ids, for errors.
-            rows: ``(batch,)``; rows of one user are neighbours and have the same number, so that a
+            rows: ``(batch,)`` from 0; neighbours with the same number are the same user, so that a
                 backbone computes that user's vector once.
 
         Raises:
@@ -168,10 +184,10 @@ class ScoreBuffer:
         absent = candidates < 0
         asked = np.where(absent, 0, candidates).astype(np.int32) if absent.any() else candidates
         if isinstance(self.recommender, InnerProduct):
-            first = np.flatnonzero(np.diff(rows, prepend=rows[0] - 1))
-            vectors = self.recommender.users(histories.take(first))
-            repeats = torch.from_numpy(np.diff(np.append(first, len(rows)))).to(vectors.device)
-            scores = self.recommender.products(vectors.repeat_interleave(repeats, 0), asked)
+            begins = np.diff(rows, prepend=-1) != 0
+            vectors = self.recommender.users(histories.take(begins))
+            lines = torch.from_numpy(np.cumsum(begins) - 1)
+            scores = self.recommender.products(vectors, lines, asked)
         else:
             scores = self._own(self.recommender.score(histories, asked), candidates.shape)
         self._check(scores, users)

@@ -205,8 +205,8 @@ def _per_user(run: Run, label: str, protocol: str, metric: str) -> PerUser | Non
     chosen = table.filter(
         pc.and_(pc.equal(table["recommender"], label), pc.equal(table["protocol"], protocol))
     )
-    means = chosen.select(["user", metric]).group_by("user").aggregate([(metric, "mean")])
-    users = means["user"].to_numpy().astype(str)
+    means = chosen.select(["user_id", metric]).group_by("user_id").aggregate([(metric, "mean")])
+    users = means["user_id"].to_numpy().astype(str)
     order = np.argsort(users, kind="stable")
     return users[order], means[f"{metric}_mean"].to_numpy()[order].astype(np.float64)
 
@@ -217,9 +217,7 @@ def _paired(
     if a is None or b is None:
         return None
     _, ours, theirs = np.intersect1d(a[0], b[0], assume_unique=True, return_indices=True)
-    if len(ours) < 2:
-        return None
-    return a[1][ours], b[1][theirs]
+    return (a[1][ours], b[1][theirs]) if len(ours) else None
 
 
 def _differences(named: Mapping[str, Run]) -> dict[str, tuple[Any, ...]]:

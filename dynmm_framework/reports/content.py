@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from dynmm_framework.data.stats import dataset_stats
 from dynmm_framework.reports.plots import Chart, Series, line_chart
-from dynmm_framework.reports.table import MetricTable, metric_tables, protocol_title
+from dynmm_framework.reports.table import MetricTable, direction, metric_tables, protocol_title
 from dynmm_framework.reports.text import (
     DASH,
+    as_yaml,
     duration,
     interval,
     metric_title,
@@ -22,9 +23,6 @@ from dynmm_framework.reports.text import (
 
 if TYPE_CHECKING:
     from dynmm_framework.engine.results import Run
-
-Direction = Mapping[str, bool]
-"""Whether higher is better, by metric family."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +60,8 @@ class Content:
     environment: Grid
 
 
-def gather(run: Run, *, higher_is_better: Direction | None = None) -> Content:
+def gather(run: Run) -> Content:
     """Reads a run's files and arranges what they say.
-
-    Args:
-        run: A finished run.
-        higher_is_better: Direction of each metric family; without it no number is marked best.
 
     Raises:
         ArtifactError: If a file of the run is missing or damaged.
@@ -83,7 +77,7 @@ def gather(run: Run, *, higher_is_better: Direction | None = None) -> Content:
         created=f"{manifest.created:%Y-%m-%d %H:%M} UTC",
         headline=_headline(metrics, monitor),
         facts=tuple(_facts(run)),
-        tables=metric_tables(metrics, higher_is_better=higher_is_better),
+        tables=metric_tables(metrics),
         comparisons=tuple(_comparisons(metrics)),
         learning=tuple(_learning(run.training, labels)),
         slices=tuple(_slices(run.slices, labels, monitor)),
@@ -102,7 +96,7 @@ def gather(run: Run, *, higher_is_better: Direction | None = None) -> Content:
                 for step, users, items, rows in run.dataset.log
             ),
         ),
-        configuration=_yaml(pipeline),
+        configuration=as_yaml(pipeline),
         environment=Grid(("what", "value"), tuple(_environment(run))),
     )
 
@@ -126,7 +120,8 @@ def _headline(metrics: Mapping[str, Any], monitor: str) -> str:
     known = [label for label in others if label in tests]
     if not known:
         return f"{text}."
-    strongest = min(known, key=lambda label: tests[label]["difference"])
+    sign = -1 if direction(metrics, name) is False else 1
+    strongest = min(known, key=lambda label: sign * tests[label]["difference"])
     test = tests[strongest]
     theirs = metrics["recommenders"][strongest][protocol][name]["mean"]
     p = test["p_adjusted"] if test["p_adjusted"] is not None else test["p_t"]
@@ -137,15 +132,11 @@ def _headline(metrics: Mapping[str, Any], monitor: str) -> str:
 
 
 def _facts(run: Run) -> Iterator[tuple[str, str]]:
-    dataset = run.dataset
-    rows = len(dataset.interactions)
-    yield "dataset", dataset.name
-    yield "users", f"{dataset.n_users:,}"
-    yield "items", f"{dataset.n_items:,}"
-    yield "interactions", f"{rows:,}"
-    cells = dataset.n_users * dataset.n_items
-    if cells:
-        yield "sparsity", f"{100 * (1 - rows / cells):.2f} %"
+    stats = dataset_stats(run.dataset)
+    yield "dataset", stats["name"]
+    for count in ("users", "items", "interactions"):
+        yield count, f"{stats[count]:,}"
+    yield "sparsity", f"{100 * stats['sparsity']:.2f} %"
     split = run.manifest.pipeline.get("split", {})
     yield "split", str(split.get("strategy", DASH))
     yield "seeds", ", ".join(map(str, run.manifest.seeds))
@@ -222,11 +213,54 @@ def _learning(
             yield chart
 
 
+_SLICES = {
+    "history_length": ("length of the history", "items in the history"),
+    "item_popularity": ("popularity of the target", "training interactions of the target"),
+}
+
+
 def _slices(
     records: Sequence[Mapping[str, Any]], labels: Sequence[str], monitor: str
 ) -> Iterator[Chart]:
-    """One chart for each protocol and kind of slice, means over seeds."""
-    raise NotImplementedError
+    """One chart for each protocol and kind of slice; values are means over seeds."""
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for record in records:
+        groups.setdefault((record["protocol"], record["slice"]), []).append(record)
+    for (protocol, kind), members in groups.items():
+        metrics = list(dict.fromkeys(record["metric"] for record in members))
+        metric = monitor if monitor in metrics else metrics[0]
+        chosen = [record for record in members if record["metric"] == metric]
+        buckets = sorted({(record["low"], record["bucket"]) for record in chosen})
+        names = [name for _, name in buckets]
+        series = [
+            Series(label, list(_means(chosen, label, names)), slot)
+            for slot, label in enumerate(labels)
+            if any(record["recommender"] == label for record in chosen)
+        ]
+        by, x_label = _SLICES.get(kind, (kind, kind))
+        chart = line_chart(
+            f"{metric_title(metric)} by {by}, {protocol}",
+            series,
+            x_label=x_label,
+            y_label=metric_title(metric),
+            categories=names,
+            sizes=[max(r["n"] for r in chosen if r["bucket"] == name) for name in names],
+            from_zero=True,
+        )
+        if chart is not None:
+            yield chart
+
+
+def _means(
+    records: Sequence[Mapping[str, Any]], label: str, buckets: Sequence[str]
+) -> Iterator[tuple[float, float | None]]:
+    for place, bucket in enumerate(buckets):
+        values = [
+            record["value"]
+            for record in records
+            if record["recommender"] == label and record["bucket"] == bucket
+        ]
+        yield float(place), sum(values) / len(values) if values else None
 
 
 def _efficiency(efficiency: Mapping[str, Mapping[str, Any]]) -> Grid:
@@ -251,18 +285,6 @@ def _efficiency(efficiency: Mapping[str, Mapping[str, Any]]) -> Grid:
 
 def _milliseconds(value: float | None) -> str:
     return DASH if value is None else f"{value:.3g} ms"
-
-
-def _yaml(pipeline: Mapping[str, Any]) -> str:
-    from ruamel.yaml import YAML
-
-    writer = YAML(typ="safe", pure=True)
-    writer.default_flow_style = None
-    writer.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
-    writer.width = 100
-    stream = io.StringIO()
-    writer.dump(dict(pipeline), stream)
-    return stream.getvalue()
 
 
 def _environment(run: Run) -> Iterator[tuple[str, str]]:

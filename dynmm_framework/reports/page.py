@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dynmm_framework.reports.content import Direction, gather
+from dynmm_framework.reports.content import gather
 from dynmm_framework.reports.text import printable
 
 if TYPE_CHECKING:
@@ -14,12 +14,8 @@ if TYPE_CHECKING:
 REPORT_FILE = "report.html"
 
 
-def render(run: Run, *, higher_is_better: Direction | None = None) -> str:
+def render(run: Run) -> str:
     """Returns a run's page as HTML; whatever comes from data is quoted, not interpreted.
-
-    Args:
-        run: A finished run.
-        higher_is_better: Direction of each metric family; without it no number is marked best.
 
     Raises:
         ArtifactError: If a file of the run is missing or damaged.
@@ -37,11 +33,11 @@ def render(run: Run, *, higher_is_better: Direction | None = None) -> str:
         finalize=_clean,
     )
     environment.filters["metric_title"] = metric_title
-    content = gather(run, higher_is_better=higher_is_better)
+    content = gather(run)
     return environment.get_template("page.html").render(content=content)
 
 
-def write_report(run: Run, *, higher_is_better: Direction | None = None) -> Path:
+def write_report(run: Run) -> Path:
     """Writes the page into the run's folder and returns its path.
 
     Raises:
@@ -50,7 +46,7 @@ def write_report(run: Run, *, higher_is_better: Direction | None = None) -> Path
     from dynmm_framework.artifacts.atomic import write_text
 
     path = run.folder / REPORT_FILE
-    write_text(path, render(run, higher_is_better=higher_is_better))
+    write_text(path, render(run))
     return path
 
 

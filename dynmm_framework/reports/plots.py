@@ -6,7 +6,7 @@ Nothing here knows about markup, so no text of a chart can escape the template's
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from dynmm_framework.reports.text import number
@@ -15,6 +15,11 @@ WIDTH, HEIGHT = 420, 260
 """Size in SVG units; small, so that the text stays readable on a phone."""
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 10, 10, 44
+_TILTED = 30
+"""Further height for names on the x axis that do not fit side by side."""
+_CHARACTER = 6.5
+"""Width of a character of the axis."""
+
 N_COLOURS = 8
 """Colours in the style sheet; further series start over with another dash."""
 
@@ -69,6 +74,7 @@ class Chart:
 
     Attributes:
         title: Heading.
+        tilted: Whether the names on the x axis are drawn aslant, to fit.
         description: What the chart shows, in words, for those who do not see it.
         columns: Head of the same data as a table.
         rows: The same data as a table.
@@ -84,11 +90,15 @@ class Chart:
     y_ticks: tuple[Tick, ...]
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    tilted: bool = False
 
     width = WIDTH
-    height = HEIGHT
     left, right = _LEFT, WIDTH - _RIGHT
     top, bottom = _TOP, HEIGHT - _BOTTOM
+
+    @property
+    def height(self) -> int:
+        return HEIGHT + (_TILTED if self.tilted else 0)
 
 
 def line_chart(
@@ -98,6 +108,7 @@ def line_chart(
     x_label: str,
     y_label: str,
     categories: Sequence[str] = (),
+    sizes: Sequence[int] = (),
     from_zero: bool = False,
 ) -> Chart | None:
     """Lays out a line chart.
@@ -108,6 +119,7 @@ def line_chart(
         x_label: What x is.
         y_label: What y is.
         categories: Names of x = 0, 1, …; without them x is a number.
+        sizes: Number of members of each category, for the table.
         from_zero: Whether the y axis starts at zero.
 
     Returns:
@@ -140,7 +152,7 @@ def line_chart(
         x_label=x_label,
         y_label=y_label,
         description=_describe(series, y_label),
-        lines=tuple(_line(line, to_x, to_y, x_label) for line in series),
+        lines=tuple(_line(line, to_x, to_y) for line in series),
         legend=_legend(series),
         x_ticks=tuple(
             Tick(to_x(x), name)
@@ -148,8 +160,9 @@ def line_chart(
             if x_low <= x <= x_high
         ),
         y_ticks=tuple(Tick(to_y(y), _tick_text(y, y_values)) for y in y_values),
-        columns=(x_label, *(line.label for line in series)),
-        rows=_rows(series, categories),
+        columns=(x_label, *(("members",) if sizes else ()), *(line.label for line in series)),
+        rows=_rows(series, categories, sizes),
+        tilted=_crowded(x_names),
     )
 
 
@@ -171,6 +184,11 @@ def nice_ticks(low: float, high: float, most: int) -> list[float]:
     return [round(index * step, 12) for index in range(first, last + 1)]
 
 
+def _crowded(names: Sequence[str]) -> bool:
+    room = (Chart.right - Chart.left) / max(1, len(names))
+    return max(map(len, names), default=0) * _CHARACTER > room
+
+
 def _is_finite(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
 
@@ -186,7 +204,7 @@ def _tick_text(value: float, ticks: Sequence[float]) -> str:
     return f"{value:,.{decimals}f}" if decimals <= 6 else f"{value:.1e}"
 
 
-def _line(line: Series, to_x, to_y, x_label: str) -> Line:  # type: ignore[no-untyped-def]
+def _line(line: Series, to_x: Callable[[float], float], to_y: Callable[[float], float]) -> Line:
     pieces: list[list[str]] = [[]]
     marks = []
     for x, y in line.points:
@@ -222,13 +240,16 @@ def _describe(series: Sequence[Series], y_label: str) -> str:
     return f"{y_label}: {'; '.join(parts)}."
 
 
-def _rows(series: Sequence[Series], categories: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+def _rows(
+    series: Sequence[Series], categories: Sequence[str], sizes: Sequence[int]
+) -> tuple[tuple[str, ...], ...]:
     columns = [dict(line.points) for line in series]
     xs = sorted({x for column in columns for x in column})
     return tuple(
         (
             categories[int(x)] if categories else f"{x:g}",
-            *(number(column.get(x)) if x in column else "" for column in columns),
+            *((f"{sizes[int(x)]:,}",) if sizes else ()),
+            *(number(column[x]) if x in column else "" for column in columns),
         )
         for x in xs
     )

@@ -99,23 +99,25 @@ def protocol_title(protocol: str) -> str:
     return f"Ranking among {negatives} sampled negatives"
 
 
-def metric_tables(
-    metrics: Mapping[str, Any], *, higher_is_better: Mapping[str, bool] | None = None
-) -> tuple[MetricTable, ...]:
+def metric_tables(metrics: Mapping[str, Any]) -> tuple[MetricTable, ...]:
     """Builds one table for each protocol.
 
     Args:
-        metrics: Content of ``metrics.json``.
-        higher_is_better: Direction of each metric family; without it no number is marked best.
+        metrics: Content of ``metrics.json``. No number of a metric family that its
+            ``higher_is_better`` does not name is marked as best.
     """
     recommenders: Mapping[str, Any] = metrics["recommenders"]
     protocols = list(dict.fromkeys(name for by in recommenders.values() for name in by))
-    return tuple(_table(metrics, protocol, higher_is_better or {}) for protocol in protocols)
+    return tuple(_table(metrics, protocol) for protocol in protocols)
 
 
-def _table(
-    metrics: Mapping[str, Any], protocol: str, higher_is_better: Mapping[str, bool]
-) -> MetricTable:
+def direction(metrics: Mapping[str, Any], name: str) -> bool | None:
+    """Returns whether higher is better of a metric such as ``ndcg@10``; ``None`` if unknown."""
+    known: Mapping[str, bool] = metrics.get("higher_is_better", {})
+    return known.get(name.partition("@")[0])
+
+
+def _table(metrics: Mapping[str, Any], protocol: str) -> MetricTable:
     by_label = {
         label: by[protocol] for label, by in metrics["recommenders"].items() if protocol in by
     }
@@ -127,7 +129,7 @@ def _table(
     }
     references = [test["a"] for (_, _), test in tests.items()]
     reference = references[0] if references else ""
-    best = {name: _best(by_label, name, higher_is_better) for name in names}
+    best = {name: _best(by_label, name, direction(metrics, name)) for name in names}
     rows = [
         Row(
             label,
@@ -150,18 +152,15 @@ def _table(
     )
 
 
-def _best(
-    by_label: Mapping[str, Any], name: str, higher_is_better: Mapping[str, bool]
-) -> set[str]:
-    direction = higher_is_better.get(name.partition("@")[0])
+def _best(by_label: Mapping[str, Any], name: str, higher_is_better: bool | None) -> set[str]:
     means = {
         label: values[name]["mean"]
         for label, values in by_label.items()
         if name in values and values[name]["mean"] is not None
     }
-    if direction is None or len(means) < 2:
+    if higher_is_better is None or len(means) < 2:
         return set()
-    top = max(means.values()) if direction else min(means.values())
+    top = max(means.values()) if higher_is_better else min(means.values())
     return {label for label, mean in means.items() if mean == top}
 
 
@@ -221,7 +220,7 @@ def _draw(table: MetricTable, *, intervals: bool, transposed: bool) -> Table:
             text.append(f"\n{value.interval}", style="dim")
         return text
 
-    drawn = Table(box=box.SIMPLE_HEAD, title=table.title, title_justify="left", pad_edge=False)
+    drawn = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     heads: Sequence[Text] = [Text(metric_title(name)) for name in table.metrics]
     labels = [
         Text(printable(row.label), style="dim" if row.is_chance else "bold")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 DASH = "–"
 """Stands for a value that does not exist."""
@@ -85,3 +87,16 @@ def size(n_bytes: int | None) -> str:
             break
         value /= 1000
     return f"{value:.0f} {unit}" if value >= 100 or unit == "B" else f"{value:.1f} {unit}"
+
+
+def as_yaml(document: Mapping[str, Any]) -> str:
+    """Returns plain data as YAML, keys in their order."""
+    from ruamel.yaml import YAML
+
+    writer = YAML(typ="safe", pure=True)
+    writer.default_flow_style = False
+    writer.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    writer.width = 100
+    stream = io.StringIO()
+    writer.dump(dict(document), stream)
+    return stream.getvalue()

@@ -1,36 +1,78 @@
-"""Batches of rows of similar length, so that short rows do not pay for long ones."""
+"""Batches of sequences in which short sequences do not pay for long ones.
+
+A batch is any choice of sequences. It is laid out as one array of positions: sequences sorted by
+length and gathered in a few rectangular blocks, each as wide as its longest sequence. What works
+position by position runs on the array, attention on each block; so an epoch costs as much as its
+real positions, and batches can be drawn at random, which sorting all data by length would forbid.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+BLOCK_GROWTH = 1.3
+"""Within a block the longest sequence is at most about this many times the shortest."""
 
-def length_batches(
-    lengths: NDArray[Any], batch_size: int, *, rng: np.random.Generator, window: int = 0
+
+def random_batches(
+    n_rows: int, batch_size: int, *, rng: np.random.Generator
 ) -> list[NDArray[np.int64]]:
-    """Cuts rows into batches of similar length, in random order.
+    """Shuffles rows and cuts them into batches; the last may be smaller."""
+    order = rng.permutation(n_rows)
+    return [order[start : start + batch_size] for start in range(0, n_rows, batch_size)]
 
-    Rows are shuffled, sorted by length within windows of several batches and cut. Rows of equal
-    length, the windows, and the order of the batches change from call to call.
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the elements of a batch of sequences lie in one array of positions.
+
+    Sequences start at the start of their row of a block, padding follows them.
+
+    Attributes:
+        order: The batch's rows as they lie in the blocks, shortest first, ``(batch,)``.
+        blocks: Rows and width of each block; block after block, row after row, the array has
+            ``size`` positions.
+        size: Length of the array, padding included.
+        cells: Place of each real element, ``(n,)``, sequences in ``order``, oldest first.
+        steps: Number of the element within its sequence, from 0, ``(n,)``.
+        ends: Place of the newest element of each sequence of ``order``, ``(batch,)``.
+    """
+
+    order: NDArray[np.int64]
+    blocks: tuple[tuple[int, int], ...]
+    size: int
+    cells: NDArray[np.int64]
+    steps: NDArray[np.int64]
+    ends: NDArray[np.int64]
+
+
+def lay_out(lengths: NDArray[Any], *, single: bool = False) -> Layout:
+    """Lays sequences out in blocks.
 
     Args:
-        lengths: Length of each row, ``(n,)``.
-        batch_size: Rows in a batch; the last of a window may have fewer.
-        rng: Source of randomness.
-        window: Number of batches sorted together; 0 sorts all rows, which pads least, 1 sorts
-            none.
-
-    Returns:
-        Row indices of each batch; every row is in exactly one.
+        lengths: Length of each sequence, at least 1, ``(batch,)``; not empty.
+        single: Make one block, for devices on which many small kernels cost more than padding.
     """
-    order = rng.permutation(len(lengths))
-    span = window * batch_size if window else max(len(order), 1)
-    group = np.arange(len(order)) // span
-    order = order[np.lexsort((np.asarray(lengths)[order], group))]
-    # span is a multiple of batch_size or covers everything, so no batch spans two windows.
-    starts = np.arange(0, len(order), batch_size)
-    batches = [order[start : start + batch_size] for start in starts]
-    return [batches[index] for index in rng.permutation(len(batches))]
+    order = np.argsort(lengths, kind="stable")
+    sorted_lengths = np.asarray(lengths, dtype=np.int64)[order]
+    # Lengths that share a step of a geometric ladder share a block.
+    ladder = np.floor(np.log(sorted_lengths) / np.log(BLOCK_GROWTH))
+    edges = np.flatnonzero(np.diff(ladder)) + 1 if not single else np.empty(0, np.int64)
+    bounds = np.concatenate([[0], edges, [len(order)]])
+    counts, block_widths = np.diff(bounds), sorted_lengths[bounds[1:] - 1]
+    widths = np.repeat(block_widths, counts)
+    starts = np.cumsum(widths) - widths
+    firsts = np.cumsum(sorted_lengths) - sorted_lengths
+    steps = np.arange(sorted_lengths.sum()) - np.repeat(firsts, sorted_lengths)
+    return Layout(
+        order=order,
+        blocks=tuple(zip(counts.tolist(), block_widths.tolist(), strict=True)),
+        size=int(widths.sum()),
+        cells=np.repeat(starts, sorted_lengths) + steps,
+        steps=steps,
+        ends=starts + sorted_lengths - 1,
+    )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -174,11 +174,13 @@ class _Training:
         self.task.module.eval()
         self.optimizer.zero_grad(set_to_none=True)
         checkpoint.delete()
-        return TrainingLog(
+        log = TrainingLog(
             epochs=self.progress.history,
             best_epoch=self.progress.best_epoch or self.progress.epoch,
             stopped=stopped,
         )
+        self.ctx.record("training", asdict(log))
+        return log
 
     def _stopped(self) -> str:
         if self.progress.epoch >= self.config.epochs:

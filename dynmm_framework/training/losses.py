@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import math
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+CHUNK_ROWS = 128
+"""Positions whose logits over the catalogue are held at once on the CPU."""
+
+CHUNK_ROWS_GPU = 4096
+"""The same on a GPU."""
 
 
 def binary_cross_entropy(
@@ -30,8 +38,52 @@ def binary_cross_entropy(
 
 
 def cross_entropy(states: Tensor, items: Tensor, targets: Tensor) -> Tensor:
-    """Mean cross-entropy of each target over all items; memory O(n × n_items)."""
-    return F.cross_entropy((states @ items.T).float(), targets)
+    """Mean cross-entropy of each target over all items.
+
+    Positions are worked through in chunks that fit the processor's cache, gradients along with
+    the loss: memory O(chunk × n_items), whatever the number of positions.
+
+    Args:
+        states: Hidden states of the positions, ``(n, d)``.
+        items: All item vectors, ``(n_items, d)``.
+        targets: ``(n,)``.
+    """
+    loss = _CatalogueCrossEntropy.apply(states, items, targets)  # type: ignore[no-untyped-call]
+    return cast(Tensor, loss)
+
+
+class _CatalogueCrossEntropy(torch.autograd.Function):
+    """Cross-entropy over the catalogue that never holds more than a chunk of its logits."""
+
+    @staticmethod
+    def forward(ctx: Any, states: Tensor, items: Tensor, targets: Tensor) -> Tensor:
+        rows = CHUNK_ROWS_GPU if states.is_cuda else CHUNK_ROWS
+        # Sums over the catalogue are never made in half precision.
+        dtype = torch.promote_types(states.dtype, torch.float32)
+        total = states.new_zeros((), dtype=dtype)
+        by_state = torch.empty_like(states)
+        by_item = torch.zeros_like(items, dtype=dtype)
+        for start in range(0, len(states), rows):
+            part = slice(start, start + rows)
+            logits = (states[part] @ items.T).to(dtype)  # (chunk, n_items)
+            wanted = logits.gather(1, targets[part, None])
+            largest = logits.amax(dim=1, keepdim=True)
+            weights = logits.sub_(largest).exp_()
+            mass = weights.sum(dim=1, keepdim=True)
+            total += (mass.log() + largest - wanted).sum()
+            # Dividing the narrow side by the mass spares a pass over the wide one.
+            by_state[part] = (weights @ items.to(dtype)) / mass - items[targets[part]]
+            by_item.addmm_(weights.T, states[part] / mass)
+        by_item.index_add_(0, targets, states.to(dtype), alpha=-1)
+        ctx.save_for_backward(by_state, by_item)
+        return total / len(states)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        by_state, by_item = ctx.saved_tensors
+        scale = grad / len(by_state)
+        return (by_state * scale).to(by_state.dtype), by_item * scale, None
 
 
 def sampled_softmax(states: Tensor, items: Tensor, targets: Tensor, negatives: Tensor) -> Tensor:

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from dynmm_framework.data.assemble import assemble
 from dynmm_framework.data.tables import Dataset
 from dynmm_framework.errors import DataError
-from hypothesis import given
-from hypothesis import strategies as st
 
 
 def raw(dataset: Dataset) -> list[tuple[str, str]]:
@@ -265,6 +266,10 @@ def test_missing_columns_name_the_nearest() -> None:
         ({"user": [1], "item": [None]}, "column 'item' has no id in 1 row (1)"),
         ({"user": [1], "item": [1], "timestamp": [datetime.date(1969, 1, 1)]}, "is negative in 1"),
         ({"user": [1], "item": [1], "timestamp": pa.array([2**64 - 1], pa.uint64())}, "year 9999"),
+        (
+            {"user": [1], "item": [1], "timestamp": pa.array([2**62], pa.timestamp("s"))},
+            "column 'timestamp' of the interactions: Casting from timestamp[s] to timestamp[ms]",
+        ),
         (42, "the interactions are no table: int"),
         (pa.table([[1], [2]], names=["user", "user"]), "have several columns named user"),
     ],

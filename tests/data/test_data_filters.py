@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from dynmm_framework.config.pipeline import Filters
 from dynmm_framework.data.assemble import assemble
 from dynmm_framework.data.filters import apply_filters
 from dynmm_framework.data.tables import Dataset
 from dynmm_framework.errors import DataError
-from hypothesis import given
-from hypothesis import strategies as st
 
 OFF = Filters(deduplicate="none")
 
@@ -64,7 +65,7 @@ def test_min_rating_comes_before_deduplication() -> None:
 
 
 def test_k_core_repeats_and_renumbers() -> None:
-    # c falls first, then item 3 (one user left), then b (one item left), then 1 and 2 lose b
+    # each falls because of the one before: item 9, user c, item 3, user b
     dataset = tiny("c9 d1 d2 e1 e2 b3 b1 c3", items="0 3 1 2")
     kept = apply_filters(dataset, Filters(k_core=2))
     assert raw(kept) == "d1 d2 e1 e2"
@@ -73,7 +74,7 @@ def test_k_core_repeats_and_renumbers() -> None:
     assert kept.interactions.users.dtype == kept.interactions.items.dtype == "int32"
     assert kept.log[-2:] == (
         ("deduplicate last", 4, 5, 8),
-        ("k_core 2 (3 rounds)", 2, 3, 4),
+        ("k_core 2 (4 rounds)", 2, 3, 4),
     )
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from dynmm_framework.data.tables import Histories, Interactions, chronological_order
 from hypothesis import given
 from hypothesis import strategies as st
+
+from dynmm_framework.data.order import chronological_order
+from dynmm_framework.data.tables import Histories, Interactions
 
 N_ITEMS = 9
 lists = st.lists(st.lists(st.integers(0, N_ITEMS - 1), max_size=6), max_size=6)

@@ -7,7 +7,7 @@ import sys
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +18,7 @@ from scipy.stats import spearmanr
 
 from dynmm_framework.data.tables import Histories, Interactions, TrainingData
 from dynmm_framework.errors import ArtifactError, StageError
+from dynmm_framework.testing import BackboneConformance
 from dynmm_framework.training.losses import binary_cross_entropy, cross_entropy, sampled_softmax
 from dynmm_plugins.sasrec.config import SASRecConfig
 from dynmm_plugins.sasrec.model import SASRec
@@ -34,6 +35,12 @@ SMALL: dict[str, Any] = {
     "dropout": 0.1,
     "attention_dropout": 0.1,
 }
+
+
+class TestSASRecConformance(BackboneConformance):
+    component: ClassVar[str] = "sasrec"
+    config: ClassVar[dict[str, Any]] = {**SMALL, "loss": "ce", "epochs": 10, "learning_rate": 0.01}
+    expected: ClassVar[dict[str, tuple[float, float]]] = {"ndcg@10": (0.38, 0.6)}
 
 
 def small(**settings: Any) -> SASRecConfig:
@@ -314,7 +321,7 @@ def test_state_restores_exactly_on_a_fresh_instance(fitted: SASRec) -> None:
 def test_state_of_another_configuration_is_refused(fitted: SASRec) -> None:
     with pytest.raises(ArtifactError, match=r"stored weights do not fit Network: .*blocks\.1"):
         SASRec(small(layers=1)).load_state(fitted.get_state())
-    with pytest.raises(ArtifactError, match="empty_history is missing"):
+    with pytest.raises(ArtifactError, match="SASRec: empty_history missing"):
         SASRec(fitted.config).load_state(
             {key: value for key, value in fitted.get_state().items() if key != "empty_history"}
         )

@@ -2,42 +2,48 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from dynmm_framework.training.batches import length_batches
-
-
-def lengths() -> np.ndarray:
-    return np.random.default_rng(0).geometric(0.1, size=1001)
+from dynmm_framework.training.batches import lay_out, random_batches
 
 
-@pytest.mark.parametrize("window", [0, 1, 4])
-def test_every_row_is_in_exactly_one_batch(window: int) -> None:
-    batches = length_batches(lengths(), 32, rng=np.random.default_rng(1), window=window)
+def test_every_row_is_in_exactly_one_batch_and_batches_change() -> None:
+    batches = random_batches(1001, 32, rng=np.random.default_rng(1))
     assert len(batches) == -(-1001 // 32)
     assert sorted(np.concatenate(batches)) == list(range(1001))
+    again = random_batches(1001, 32, rng=np.random.default_rng(1))
+    other = random_batches(1001, 32, rng=np.random.default_rng(2))
+    assert all((a == b).all() for a, b in zip(batches, again, strict=True))
+    assert (batches[0] != other[0]).any()
+    assert random_batches(0, 32, rng=np.random.default_rng(1)) == []
 
 
-def padding(window: int) -> float:
-    rows = lengths()
-    batches = length_batches(rows, 32, rng=np.random.default_rng(1), window=window)
-    return sum(len(batch) * rows[batch].max() for batch in batches) / rows.sum() - 1
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=50), st.booleans())
+def test_every_element_has_a_place_of_its_own(lengths: list[int], single: bool) -> None:
+    rows = np.array(lengths)
+    layout = lay_out(rows, single=single)
+    assert sum(count * width for count, width in layout.blocks) == layout.size
+    assert sum(count for count, _ in layout.blocks) == len(rows)
+    assert len(np.unique(layout.cells)) == rows.sum()
+    place = np.full(layout.size, -1)
+    place[layout.cells] = layout.steps
+    start, row = 0, 0
+    for count, width in layout.blocks:
+        block = place[start : start + count * width].reshape(count, width)
+        for line in block:
+            length = rows[layout.order[row]]
+            assert line.tolist() == [*range(length), *([-1] * (width - length))]
+            assert layout.ends[row] == start + length - 1
+            start += width
+            row += 1
+    if single:
+        assert len(layout.blocks) == 1
 
 
-def test_padding_is_small_when_sorted() -> None:
-    assert padding(0) < 0.1
-    assert padding(0) < padding(4) < padding(1)
-
-
-def test_batches_change_with_the_generator_and_their_order_is_mixed() -> None:
-    rows = lengths()
-    first = length_batches(rows, 32, rng=np.random.default_rng(1))
-    again = length_batches(rows, 32, rng=np.random.default_rng(1))
-    other = length_batches(rows, 32, rng=np.random.default_rng(2))
-    assert all((a == b).all() for a, b in zip(first, again, strict=True))
-    assert {frozenset(a.tolist()) for a in first} != {frozenset(b.tolist()) for b in other}
-    means = [rows[batch].mean() for batch in first]
-    assert means != sorted(means)
-
-
-def test_no_rows_make_no_batches() -> None:
-    assert length_batches(np.empty(0), 32, rng=np.random.default_rng(1)) == []
+@pytest.mark.parametrize("mean", [3, 10, 50])
+def test_padding_is_small_and_blocks_are_few(mean: int) -> None:
+    lengths = np.minimum(np.random.default_rng(0).geometric(1 / mean, size=256), 50)
+    layout = lay_out(lengths)
+    assert layout.size < 1.2 * lengths.sum()
+    assert len(layout.blocks) <= 16

@@ -31,6 +31,7 @@ class StubContext:
     logged: list[str] = field(default_factory=list)
     epochs: list[tuple[int, dict[str, float]]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    records: dict[str, Any] = field(default_factory=dict)
 
     def rng(self, name: str) -> np.random.Generator:
         return np.random.default_rng([self.seed, *name.encode()])
@@ -44,6 +45,9 @@ class StubContext:
 
     def epoch_finished(self, epoch: int, metrics: dict[str, float]) -> None:
         self.epochs.append((epoch, dict(metrics)))
+
+    def record(self, name: str, value: Any) -> None:
+        self.records[name] = value
 
     def log(self, message: str) -> None:
         self.logged.append(message)

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from dynmm_framework.data.arrow import listed
 from dynmm_framework.data.columns import Field
-from dynmm_framework.data.files import require_file
+from dynmm_framework.data.files import folder_content, require_file
 from dynmm_framework.data.jsonlines import first_objects, read_json_lines
 from dynmm_framework.data.rows import Findings, build
 from dynmm_framework.data.tables import Dataset
@@ -95,11 +95,10 @@ def _in_folder(folder: Path) -> tuple[Path, Path | None]:
     metadata = [path for path in files if path.name.startswith(_METADATA)]
     reviews = [path for path in files if path not in metadata]
     if len(reviews) != 1:
-        names = listed(path.name for path in reviews)
         found = (
-            f"there are several files of reviews in it: {names}"
+            f"there are several files of reviews in it: {listed(path.name for path in reviews)}"
             if reviews
-            else ("there is no file of reviews in it")
+            else f"there is no file of reviews in it. {folder_content(folder)}"
         )
         raise DataError(
             [Problem(found, file=str(folder))],
@@ -141,7 +140,8 @@ def _fields(path: Path) -> Sequence[Field]:
         [
             Problem(
                 "these are no Amazon reviews: there is neither 'reviewerID' (2014, 2018) nor "
-                f"'user_id' with 'parent_asin' or 'asin' (2023). The fields are: {listed(sorted(keys))}",
+                f"'user_id' with 'parent_asin' or 'asin' (2023). The fields are: "
+                f"{listed(sorted(keys))}",
                 file=str(path),
                 line=1,
             )

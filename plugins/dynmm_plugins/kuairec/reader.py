@@ -136,13 +136,14 @@ def _captions(path: Path, ctx: Context) -> pa.Table:
             rows[video] = (cover or caption, caption, [name for name in names if name] or None)
     if broken:
         ctx.log(f"{path.name}: {broken:,} lines that begin with no video id are left out")
-    titles, texts, names = zip(*rows.values(), strict=True) if rows else ((), (), ())
     return pa.table(
         {
             "id": pa.array(list(rows), pa.string()),
-            "title": pa.array(titles, pa.string()),
-            "text": pa.array(texts, pa.string()),
-            "category_names": pa.array(names, pa.list_(pa.string())),
+            "title": pa.array([title for title, _, _ in rows.values()], pa.string()),
+            "text": pa.array([text for _, text, _ in rows.values()], pa.string()),
+            "category_names": pa.array(
+                [names for _, _, names in rows.values()], pa.list_(pa.string())
+            ),
         }
     )
 

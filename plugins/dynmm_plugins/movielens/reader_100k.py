@@ -83,7 +83,6 @@ def _official(data: Path, item: Path, user: Path) -> tuple[pa.Table, pa.Table, p
         separator="\t",
         header=False,
         quoting=False,
-        encoding=None,
         names=("user_id", "item_id", "rating", "timestamp"),
     )
     movie_columns = ("movie_id", "title", "release_date", "video_release_date", "imdb_url")
@@ -124,7 +123,7 @@ def _official(data: Path, item: Path, user: Path) -> tuple[pa.Table, pa.Table, p
 
 
 def _atomic(inter: Path, item: Path, user: Path) -> tuple[pa.Table, pa.Table, pa.Table]:
-    tab = Layout(separator="\t", quoting=False, encoding=None)
+    tab = Layout(separator="\t", quoting=False)
     findings = Findings()
     with findings.collecting():
         ratings = read_delimited(inter, _rating_fields("{}:float", ids="{}:token"), layout=tab)

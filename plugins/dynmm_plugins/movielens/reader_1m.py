@@ -97,8 +97,8 @@ class MovieLens1M:
         return find_folder(place, (RATINGS, SEQUENCES), subfolders=("ml-1m",)).resolve()
 
 
-def _layout(*names: str) -> Layout:
-    return Layout(separator="::", header=False, quoting=False, encoding=None, names=names)
+def _layout(*names: str, encoding: str | None = "utf-8") -> Layout:
+    return Layout(separator="::", header=False, quoting=False, encoding=encoding, names=names)
 
 
 def _ratings(path: Path) -> pa.Table:
@@ -138,7 +138,9 @@ def _movies(path: Path) -> pa.Table:
         Field(name="title", column="Title"),
         Field(name="categories", column="Genres", kind="list", separator="|"),
     ]
-    table = read_delimited(path, fields, layout=_layout("MovieID", "Title", "Genres"))
+    table = read_delimited(
+        path, fields, layout=_layout("MovieID", "Title", "Genres", encoding=None)
+    )
     years = pc.struct_field(pc.extract_regex(table["title"], r"\((?P<year>\d{4})\)$"), "year")
     return table.append_column("release_year", years.cast(pa.int32()))
 

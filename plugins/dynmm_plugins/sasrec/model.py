@@ -14,13 +14,14 @@ from torch import Tensor, nn
 from dynmm_framework.data.tables import Histories, TrainingData
 from dynmm_framework.errors import ArtifactError, StageError
 from dynmm_framework.protocols import Context, FloatArray, Scores, State
+from dynmm_framework.training.batches import lay_out
 from dynmm_framework.training.loop import TrainingLog, default_optimizer, train
 from dynmm_framework.training.losses import binary_cross_entropy, cross_entropy, sampled_softmax
 from dynmm_framework.training.seeding import seeded
 from dynmm_framework.training.state import load_module_state, module_state
 from dynmm_plugins.sasrec.config import SASRecConfig
 from dynmm_plugins.sasrec.network import Network
-from dynmm_plugins.sasrec.sequences import Batch, TrainingSequences
+from dynmm_plugins.sasrec.sequences import Batch, TrainingSequences, prepare, to_tensor
 
 ENCODE_ROWS = 512
 """Histories encoded at once when serving."""
@@ -34,8 +35,8 @@ class SASRec:
     in the default configuration: post-norm blocks with GELU and a feed-forward width of four times
     the hidden size, N(0, 0.02) initialisation and unscaled embeddings, as in S3-Rec's code (Zhou
     et al., CIKM 2020), whose published figures it reproduces; the paper's own choices are all
-    available as settings. Batches are made of sequences of similar length and no longer than
-    their longest, which changes no output but the time.
+    available as settings. Sequences of a batch are padded to those of similar length only, which
+    changes no output but the time.
 
     Users are their histories, known or not. Of a history longer than ``max_length`` the newest
     items count; an item may occur several times. An empty history gets the vector whose scores
@@ -44,7 +45,7 @@ class SASRec:
     catalogue; as it is only ever a negative it is scored low. Users with fewer than two training
     interactions have nothing to predict and take no part in training.
 
-    Complexity of an epoch: O(n · (L·d + d²) · layers) for n real positions, bucket width L ≤
+    Complexity of an epoch: O(n · (L·d + d²) · layers) for n real positions, padded width L ≤
     ``max_length`` and hidden size d; full cross-entropy adds O(n · n_items · d).
 
     Args:
@@ -114,17 +115,21 @@ class SASRec:
         if not state:
             self.network = None
             return
+        missing = [name for name in ("network.items.weight", "empty_history") if name not in state]
+        if missing:
+            raise ArtifactError(
+                f"stored weights do not fit SASRec: {', '.join(missing)} missing",
+                hint="They belong to another component; train again.",
+            )
         prefix = "network."
         weights = {
             name.removeprefix(prefix): value
             for name, value in state.items()
             if name.startswith(prefix)
         }
-        n_items = len(weights["items.weight"]) if "items.weight" in weights else 0
-        network = Network(self.config, n_items)
+        with torch.random.fork_rng(devices=[]):  # initial weights are overwritten at once
+            network = Network(self.config, len(weights["items.weight"]))
         load_module_state(network, weights)
-        if "empty_history" not in state:
-            raise ArtifactError("stored weights do not fit SASRec: empty_history is missing")
         self.network = network.eval()
         self._empty = np.array(state["empty_history"], dtype=np.float32)
         self._device = "cpu"
@@ -144,12 +149,17 @@ class SASRec:
         order = order[lengths[order] > 0]
         for start in range(0, len(order), ENCODE_ROWS):
             rows = order[start : start + ENCODE_ROWS]
-            width = int(lengths[rows].max())
-            items = newest.take(rows).padded(width, value=0, side="right")
-            count = torch.from_numpy(lengths[rows]).to(self._device)
-            states = network(torch.from_numpy(items.astype(np.int64)).to(self._device), count)
-            last = states[torch.arange(len(rows), device=self._device), count - 1]
-            out[torch.from_numpy(rows).to(self._device)] = last.float()
+            layout = lay_out(lengths[rows], single=self._device != "cpu")
+            inputs = prepare(
+                layout,
+                lengths[rows],
+                newest.take(rows[layout.order]).items,
+                max_length=self.config.max_length,
+                device=self._device,
+            )
+            states = network(inputs.items, inputs.positions, inputs.blocks)
+            last = states[to_tensor(layout.ends, self._device)].float()
+            out[to_tensor(rows[layout.order], self._device)] = last
         return out
 
 
@@ -173,8 +183,9 @@ class _Task:
         return self.sequences.batches(rng)
 
     def loss(self, batch: Batch) -> Tensor:
-        states = self.forward(batch.items, batch.lengths)
-        states = states.flatten(0, 1)[batch.cells]  # (real positions, dim)
+        inputs = batch.inputs
+        states = self.forward(inputs.items, inputs.positions, inputs.blocks)
+        states = states.index_select(0, batch.cells)  # (real positions, dim)
         items = self.network.items.weight
         if batch.negatives is None:
             return cross_entropy(states, items, batch.targets)

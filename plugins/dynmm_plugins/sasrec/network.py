@@ -12,8 +12,12 @@ from dynmm_framework.training.dropout import MaskSource
 from dynmm_plugins.sasrec.config import SASRecConfig
 
 
+Blocks = tuple[tuple[int, int], ...]
+"""Rows and width of each rectangle of sequences; see :mod:`dynmm_framework.training.batches`."""
+
+
 class Attention(nn.Module):
-    """Causal multi-head self-attention with an output projection."""
+    """Causal multi-head self-attention within each sequence, with an output projection."""
 
     def __init__(self, config: SASRecConfig) -> None:
         super().__init__()
@@ -24,12 +28,27 @@ class Attention(nn.Module):
         self.value = nn.Linear(config.hidden_size, config.hidden_size)
         self.output = nn.Linear(config.hidden_size, config.hidden_size)
 
-    def forward(self, query: Tensor, source: Tensor, masks: MaskSource | None) -> Tensor:
-        batch, length, dim = source.shape
-        shape = (batch, length, self.heads, dim // self.heads)
-        q = self.query(query).view(shape).transpose(1, 2)  # (batch, heads, length, head dim)
-        k = self.key(source).view(shape).transpose(1, 2)
-        v = self.value(source).view(shape).transpose(1, 2)
+    def forward(
+        self, query: Tensor, source: Tensor, blocks: Blocks, masks: MaskSource | None
+    ) -> Tensor:
+        sizes = [rows * width for rows, width in blocks]
+        projected = (self.query(query), self.key(source), self.value(source))
+        pieces = zip(blocks, *(part.split(sizes) for part in projected), strict=True)
+        mixed = [self._mix(block, q, k, v, masks) for block, q, k, v in pieces]
+        out: Tensor = self.output(torch.cat(mixed))
+        return out
+
+    def _mix(
+        self,
+        block: tuple[int, int],
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        masks: MaskSource | None,
+    ) -> Tensor:
+        rows, width = block
+        shape = (rows, width, self.heads, query.shape[-1] // self.heads)
+        q, k, v = (part.view(shape).transpose(1, 2) for part in (query, key, value))
         if masks is None or not self.dropout or q.is_cuda:
             mixed = F.scaled_dot_product_attention(
                 q, k, v, dropout_p=self.dropout if masks else 0.0, is_causal=True
@@ -37,11 +56,10 @@ class Attention(nn.Module):
         else:
             # With dropout torch has no fused kernel on the CPU; this is its fallback with less
             # around it.
-            future = torch.full((length, length), -torch.inf).triu(1)
+            future = torch.full((width, width), -torch.inf, dtype=q.dtype).triu(1)
             scores = q.mul(shape[-1] ** -0.5) @ k.transpose(2, 3) + future
             mixed = masks.dropout(scores.softmax(-1), self.dropout) @ v
-        out: Tensor = self.output(mixed.transpose(1, 2).reshape(batch, length, dim))
-        return out
+        return mixed.transpose(1, 2).reshape(query.shape)
 
 
 class Block(nn.Module):
@@ -58,39 +76,41 @@ class Block(nn.Module):
         self.attention_norm = nn.LayerNorm(config.hidden_size, eps=1e-8)
         self.feed_forward_norm = nn.LayerNorm(config.hidden_size, eps=1e-8)
 
-    def _attend(self, query: Tensor, source: Tensor, masks: MaskSource | None) -> Tensor:
-        attended = self.attention(query, source, masks)
+    def _attend(
+        self, query: Tensor, source: Tensor, blocks: Blocks, masks: MaskSource | None
+    ) -> Tensor:
+        attended: Tensor = self.attention(query, source, blocks, masks)
         return masks.dropout(attended, self.dropout) if masks else attended
 
     def _feed_forward(self, x: Tensor, masks: MaskSource | None) -> Tensor:
-        out = self.down(self.activation(self.up(x)))
+        out: Tensor = self.down(self.activation(self.up(x)))
         return masks.dropout(out, self.dropout) if masks else out
 
-    def forward(self, x: Tensor, masks: MaskSource | None) -> Tensor:
-        """Transforms states ``(batch, length, dim)``; ``masks`` is ``None`` outside training."""
+    def forward(self, x: Tensor, blocks: Blocks, masks: MaskSource | None) -> Tensor:
+        """Transforms states ``(positions, dim)``; ``masks`` is ``None`` outside training."""
+        out: Tensor
         if self.norm == "post":
-            x = self.attention_norm(x + self._attend(x, x, masks))
-            return self.feed_forward_norm(x + self._feed_forward(x, masks))
+            x = self.attention_norm(x + self._attend(x, x, blocks, masks))
+            out = self.feed_forward_norm(x + self._feed_forward(x, masks))
+            return out
         normed = self.attention_norm(x)
         if self.norm == "pre":
-            x = x + self._attend(normed, normed, masks)
+            x = x + self._attend(normed, normed, blocks, masks)
             return x + self._feed_forward(self.feed_forward_norm(x), masks)
-        x = self.feed_forward_norm(normed + self._attend(normed, x, masks))
+        x = self.feed_forward_norm(normed + self._attend(normed, x, blocks, masks))
         return x + self._feed_forward(x, masks)
 
 
 class Network(nn.Module):
-    """Item vectors plus positions, through the blocks.
+    """Item vectors plus positions, through the blocks of attention and feed-forward.
 
-    Sequences are aligned at their start, oldest item first, and padded behind their end with any
-    item: under the causal mask no real position sees the padding, so that its content does not
-    matter and attention needs no mask of its own. Positions are counted as if the newest item
-    always stood last of ``max_length``, whatever the width of the batch.
+    Sequences start at the start of their row, oldest item first, and are padded behind their end
+    with any item: under the causal mask no real position sees the padding, so that its content
+    does not matter and attention needs no mask of its own.
     """
 
     def __init__(self, config: SASRecConfig, n_items: int) -> None:
         super().__init__()
-        self.max_length = config.max_length
         self.scale = math.sqrt(config.hidden_size) if config.scale_embedding else 1.0
         self.items = nn.Embedding(n_items, config.hidden_size)
         self.positions = nn.Embedding(config.max_length, config.hidden_size)
@@ -112,19 +132,18 @@ class Network(nn.Module):
             else:
                 nn.init.normal_(parameter, std=config.init_std)
 
-    def forward(self, items: Tensor, lengths: Tensor) -> Tensor:
-        """Encodes sequences.
+    def forward(self, items: Tensor, positions: Tensor, blocks: Blocks) -> Tensor:
+        """Encodes sequences laid out in blocks.
 
         Args:
-            items: Item ids, oldest first, ``(batch, length)``; anything behind a sequence's end.
-            lengths: Items in each sequence, ``(batch,)``; at least 1.
+            items: Item ids, ``(size,)``; anything where there is padding.
+            positions: Position of each, ``(size,)``; the newest item of a sequence has
+                ``max_length - 1``, whatever the length of the sequence.
+            blocks: Rows and width of each block.
 
         Returns:
-            Hidden states, ``(batch, length, hidden_size)``; state ``t`` has seen items ``0 … t``.
+            Hidden states, ``(size, hidden_size)``; each has seen its item and those before it.
         """
-        columns = torch.arange(items.shape[1], device=items.device)
-        positions = columns + (self.max_length - lengths)[:, None]
-        positions = positions.clamp(max=self.max_length - 1)
         x = self.items(items) * self.scale + self.positions(positions)
         if self.norm_first:
             x = self.norm(x)
@@ -132,5 +151,5 @@ class Network(nn.Module):
         if masks:
             x = masks.dropout(x, self.dropout)
         for block in self.blocks:
-            x = block(x, masks)
+            x = block(x, blocks, masks)
         return x if self.norm_first else self.norm(x)

@@ -1,4 +1,4 @@
-"""Training sequences of SASRec: inputs, targets and negatives, in batches by length."""
+"""Sequences of SASRec, and its training batches: inputs, targets and negatives."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynmm_framework.data.tables import Histories
-from dynmm_framework.training.batches import length_batches
+from dynmm_framework.protocols import IntArray
+from dynmm_framework.training.batches import Layout, lay_out, random_batches
 from dynmm_framework.training.sampling import NegativeSampler
 from dynmm_plugins.sasrec.config import SASRecConfig
 
@@ -19,23 +20,63 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Batch:
-    """One training step's sequences.
+class Inputs:
+    """Sequences for the network, with padding behind their ends.
 
     Attributes:
-        items: Inputs, ``(batch, length)``, padded behind their ends.
-        lengths: Inputs of each sequence, ``(batch,)``.
-        cells: Flat index into ``(batch * length)`` of each real position, ``(n,)``.
+        items: Item ids, ``(size,)``.
+        positions: ``(size,)``; ``max_length - 1`` for the newest item of a sequence.
+        blocks: Rows and width of each block.
+    """
+
+    items: Tensor
+    positions: Tensor
+    blocks: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One training step.
+
+    Attributes:
+        inputs: The sequences.
+        cells: Index into ``inputs`` of each real position, ``(n,)``.
         targets: The item that follows each real position, ``(n,)``.
         negatives: ``(n, n_negatives)`` for binary cross-entropy, ``(n_negatives,)`` shared ones
             for sampled softmax, ``None`` for full cross-entropy.
     """
 
-    items: Tensor
-    lengths: Tensor
+    inputs: Inputs
     cells: Tensor
     targets: Tensor
     negatives: Tensor | None
+
+
+def to_tensor(array: NDArray[Any], device: str) -> Tensor:
+    """Returns ids as int64 on a device."""
+    import torch
+
+    return torch.from_numpy(array.astype(np.int64, copy=False)).to(device)
+
+
+def prepare(
+    layout: Layout, lengths: NDArray[Any], items: IntArray, *, max_length: int, device: str
+) -> Inputs:
+    """Fills a layout with items.
+
+    Args:
+        layout: Layout of sequences of these lengths.
+        lengths: Length of each sequence, at most ``max_length``.
+        items: The sequences' items in the order of ``layout.cells``.
+        max_length: Positions of the network.
+        device: Where the tensors are put.
+    """
+    placed = np.zeros(layout.size, dtype=np.int64)
+    placed[layout.cells] = items
+    positions = np.zeros(layout.size, dtype=np.int64)
+    ordered = lengths[layout.order]
+    positions[layout.cells] = max_length - np.repeat(ordered, ordered) + layout.steps
+    return Inputs(to_tensor(placed, device), to_tensor(positions, device), layout.blocks)
 
 
 class TrainingSequences:
@@ -72,26 +113,27 @@ class TrainingSequences:
         self.n_batches = -(-len(users) // config.batch_size)
 
     def batches(self, rng: np.random.Generator) -> Iterator[Batch]:
-        """Yields the batches of one epoch with fresh negatives."""
-        size = self.config.batch_size
-        for rows in length_batches(self.lengths, size, rng=rng, window=0):
+        """Yields the batches of one epoch, in random order and with fresh negatives."""
+        for rows in random_batches(len(self.lengths), self.config.batch_size, rng=rng):
             yield self._batch(rows, rng)
 
-    def _batch(self, rows: NDArray[Any], rng: np.random.Generator) -> Batch:
+    def _batch(self, rows: NDArray[np.int64], rng: np.random.Generator) -> Batch:
         lengths = self.lengths[rows]
-        width = int(lengths.max())
-        ends = np.cumsum(lengths)
-        columns = np.arange(ends[-1]) - np.repeat(ends - lengths, lengths)
-        cells = np.repeat(np.arange(len(rows)) * width, lengths) + columns
-        source = np.repeat(self.starts[rows], lengths) + columns
-        items = np.zeros(len(rows) * width, dtype=np.int64)
-        items[cells] = self.items[source]
+        layout = lay_out(lengths, single=self.device != "cpu")
+        ordered = rows[layout.order]
+        source = np.repeat(self.starts[ordered], self.lengths[ordered]) + layout.steps
+        users = np.repeat(self.users[ordered], self.lengths[ordered])
         return Batch(
-            items=self._tensor(items.reshape(len(rows), width)),
-            lengths=self._tensor(lengths),
-            cells=self._tensor(cells),
-            targets=self._tensor(self.items[source + 1]),
-            negatives=self._negatives(np.repeat(self.users[rows], lengths), rng),
+            inputs=prepare(
+                layout,
+                lengths,
+                self.items[source],
+                max_length=self.config.max_length,
+                device=self.device,
+            ),
+            cells=to_tensor(layout.cells, self.device),
+            targets=to_tensor(self.items[source + 1], self.device),
+            negatives=self._negatives(users, rng),
         )
 
     def _negatives(self, users: NDArray[Any], rng: np.random.Generator) -> Tensor | None:
@@ -99,13 +141,7 @@ class TrainingSequences:
             return None
         if self.config.loss == "sampled_softmax":
             count = self.config.n_negatives or 512
-            return self._tensor(rng.integers(self.n_items, size=count))
+            return to_tensor(rng.integers(self.n_items, size=count), self.device)
         count = self.config.n_negatives or 1
-        return self._tensor(
-            self.sampler.draw(np.broadcast_to(users[:, None], (len(users), count)), rng=rng)
-        )
-
-    def _tensor(self, array: NDArray[Any]) -> Tensor:
-        import torch
-
-        return torch.from_numpy(array.astype(np.int64, copy=False)).to(self.device)
+        users = np.broadcast_to(users[:, None], (len(users), count))
+        return to_tensor(self.sampler.draw(users, rng=rng), self.device)

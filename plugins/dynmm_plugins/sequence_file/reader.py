@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from dynmm_framework.data.columns import quoted
-from dynmm_framework.data.files import not_text, open_bytes, require_file
+from dynmm_framework.data.files import DAMAGED, not_text, open_bytes, require_file
 from dynmm_framework.data.rows import Findings, build, numbered_lines
 from dynmm_framework.data.tables import Dataset
 from dynmm_framework.protocols import Context
@@ -97,13 +97,13 @@ def _tokens(path: Path, findings: Findings) -> tuple[NDArray[np.int64], pa.Array
     try:
         with open_bytes(path) as stream:
             text = stream.read().decode("utf-8-sig")
-    except (UnicodeDecodeError, OSError, EOFError):
+    except (UnicodeDecodeError, *DAMAGED):
         for _ in numbered_lines(path, findings=findings):
             pass
         if not findings:
             findings.add("cannot be decoded", file=path)
-        findings.raise_if_any()
-    lines = pc.split_pattern(pa.array([text]), "\n").flatten()
+        findings.raise_if_any(hint="The file must be plain text in UTF-8, or gzip of it.")
+    lines = pc.split_pattern(pa.array([text], pa.large_string()), "\n").flatten()
     lines = pc.utf8_trim_whitespace(lines)
     filled = np.flatnonzero(pc.not_equal(lines, "").to_numpy(zero_copy_only=False))
     if not len(filled):

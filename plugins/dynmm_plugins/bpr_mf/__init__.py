@@ -1,0 +1,1 @@
+"""BPR-MF: matrix factorisation trained to rank."""
