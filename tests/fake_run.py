@@ -176,7 +176,7 @@ def _metrics(
             }
             for label in skill
         },
-        "users": {protocol: n_users for protocol in protocols},
+        "users": dict.fromkeys(protocols, n_users),
         "higher_is_better": {name.partition("@")[0]: True for name in METRICS},
     }
 
@@ -245,5 +245,8 @@ def _dataset(n_users: int, title: str) -> Dataset:
             }
         ),
         users=pa.table({"id": [f"u{user}" for user in range(n_users)]}),
-        log=(("read", n_users, n_items, 7 * n_users), ("deduplicate", n_users, n_items, 6 * n_users)),
+        log=(
+            ("read", n_users, n_items, 7 * n_users),
+            ("deduplicate", n_users, n_items, 6 * n_users),
+        ),
     )

@@ -18,7 +18,7 @@ _HERE = "dynmm_framework.cli"
 COMMANDS: Mapping[str, Entry] = {
     "run": Entry(f"{_HERE}.run", "Runs a pipeline and writes its report.", "Pipelines"),
     "validate": Entry(f"{_HERE}.validate", "Checks pipelines without running them.", "Pipelines"),
-    "plan": Entry(f"{_HERE}.plan", "Shows what a run would compute and what is cached.", "Pipelines"),
+    "plan": Entry(f"{_HERE}.plan", "Shows what a run would compute.", "Pipelines"),
     "schema": Entry(f"{_HERE}.schema", "Prints the JSON schema of pipelines.", "Pipelines"),
     "report": Entry(f"{_HERE}.report", "Writes a run's report.html again.", "Runs"),
     "compare": Entry(f"{_HERE}.compare", "Compares runs, with significance.", "Runs"),
@@ -80,7 +80,7 @@ def build_cli() -> Root:
     root = Root(
         name="dynmm",
         entries=COMMANDS,
-        help="Trains, evaluates and explains multimodal recommenders from one YAML file.",
+        help="Trains, evaluates and compares recommenders from one YAML file.",
         examples=(
             "dynmm run examples/quickstart.yaml",
             "dynmm validate pipeline.yaml",

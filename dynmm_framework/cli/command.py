@@ -59,7 +59,9 @@ def _plain_help(command: click.Command, ctx: click.Context) -> str:
                 formatter.write_dl(rows)
     if examples := getattr(command, "examples", ()):
         with formatter.section("Examples"):
-            formatter.write("".join(f"{'':{formatter.current_indent}}{line}\n" for line in examples))
+            formatter.write(
+                "".join(f"{'':{formatter.current_indent}}{line}\n" for line in examples)
+            )
     return formatter.getvalue().rstrip("\n")
 
 
@@ -81,7 +83,7 @@ def sections(group: click.Group, ctx: click.Context) -> dict[str, list[str]]:
     return found
 
 
-def _common_options() -> list[click.Parameter]:
+def _common_options() -> list[click.Option]:
     """Root options that every command accepts too, because people append them."""
 
     def louder(ctx: click.Context, _: click.Parameter, value: int) -> None:
@@ -97,15 +99,20 @@ def _common_options() -> list[click.Parameter]:
             ctx.obj.debug = True
 
     def option(*names: str, callback: Any, **settings: Any) -> click.Option:
-        return click.Option(
-            names, callback=callback, expose_value=False, is_eager=True, **settings
-        )
+        return click.Option(names, callback=callback, expose_value=False, is_eager=True, **settings)
 
     return [
         option(
             "-q", "--quiet", callback=quieter, is_flag=True, help="Show results and errors only."
         ),
-        option("-v", "--verbose", callback=louder, count=True, metavar="", help="Show more; -vv even more."),
+        option(
+            "-v",
+            "--verbose",
+            callback=louder,
+            count=True,
+            metavar="",
+            help="Show more; -vv even more.",
+        ),
         option(
             "--debug",
             callback=debugging,
@@ -152,7 +159,7 @@ class Command(rich_click.RichCommand):
             formatter.write(Panel(lines, title="Examples", title_align="left", border_style="dim"))
 
 
-class Group(Command, rich_click.RichGroup):
+class Group(Command, rich_click.RichGroup):  # type: ignore[misc]  # as RichGroup itself
     """A group of :class:`Command`; a misspelt name is answered with the closest one."""
 
     command_class = Command

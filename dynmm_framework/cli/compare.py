@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     ),
 )
 @run_argument(nargs=-1, required=True)
-@click.option("--metric", "metrics", multiple=True, metavar="NAME", help="Only this one; repeatable.")
+@click.option(
+    "--metric", "metrics", multiple=True, metavar="NAME", help="Only this one; repeatable."
+)
 @click.option(
     "--protocol", "protocols", multiple=True, metavar="NAME", help="Only this one; repeatable."
 )

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dynmm_framework.cli.arguments import json_option, offline_option
-from dynmm_framework.cli.command import Command, Group
+from dynmm_framework.cli.command import Group
 from dynmm_framework.cli.guard import OK, USER_ERROR
 from dynmm_framework.cli.invocation import Invocation
-from dynmm_framework.cli.registry import cache_fetcher, cache_state, load_registry
+from dynmm_framework.cli.registry import cache_fetcher, cache_state, cached_folder, load_registry
 
 if TYPE_CHECKING:
     from dynmm_framework.config.pipeline import Filters
@@ -43,10 +43,10 @@ def list_datasets(invocation: Invocation, as_json: bool) -> None:
     "own files": name them by the reader's settings (dynmm plugins info NAME).
     """
     registry, fetcher = load_registry(invocation), cache_fetcher()
-    rows = []
+    rows: list[dict[str, Any]] = []
     for component in invocation.catalogue.components("dataset"):
         record = registry.get("dataset", component.name)
-        folder = fetcher.folder(record) if record is not None else None
+        folder = cached_folder(record, fetcher) if record is not None else None
         rows.append(
             {
                 "name": component.name,
@@ -179,7 +179,8 @@ def _rows(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             f"{spread['min']:,} … {spread['max']:,}, median {spread['median']:,.4g},"
             f" mean {spread['mean']:,.1f}"
         )
-        yield name.replace("_", " "), text + (f"; {spread['none']:,} have none" * bool(spread["none"]))
+        none = f"; {spread['none']:,} have none" if spread["none"] else ""
+        yield name.replace("_", " "), f"{text}{none}"
     yield "repeated pairs", f"{figures['repeated_pairs']:,}"
     if time := figures["time"]:
         yield "time", f"{time['first']} … {time['last']} ({time['days']:,.0f} days)"

@@ -104,9 +104,9 @@ class Invocation:
         def text(cell: str) -> Text:
             return Text("\n".join(map(printable, cell.split("\n"))))
 
-        table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, title_justify="left")
         if title:
-            table.title = Text(title, style="bold")
+            self.show(Text(title, style="bold"))
+        table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
         for number, column in enumerate(columns):
             table.add_column(
                 Text(column), overflow="fold", justify="right" if number in right else "left"

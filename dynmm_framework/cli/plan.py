@@ -30,7 +30,7 @@ def command(
     runs_dir: Path,
     as_json: bool,
 ) -> None:
-    """Shows what a run would compute and what is cached.
+    """Shows what a run would compute.
 
     Lists the stages with their content keys and devices. A stage is cached if a result of the
     same key is in the folder of runs. Nothing is computed or fetched.

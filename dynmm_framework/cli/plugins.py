@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dynmm_framework.cli.arguments import json_option
-from dynmm_framework.cli.command import Command, Group
+from dynmm_framework.cli.command import Group
 from dynmm_framework.cli.invocation import Invocation
 
 if TYPE_CHECKING:
@@ -156,7 +156,8 @@ def _find(catalogue: Catalogue, name: str, kind: str | None) -> Component | Metr
         return catalogue.find(kinds, name)
     except PluginError:
         if kind is None and closest(name, metrics) and not _known(catalogue, name):
-            raise PluginError(f"no component or metric {name!r}{did_you_mean(name, metrics)}") from None
+            guess = did_you_mean(name, metrics)
+            raise PluginError(f"no component or metric {name!r}{guess}") from None
         raise
 
 
@@ -203,15 +204,23 @@ def _settings(
     """Yields the fields of a model; those of a nested block under a dotted name."""
     required = schema.get("required", ())
     for name, field in schema.get("properties", {}).items():
-        inner = _resolved(field, definitions)
+        inner = _block(field, definitions)
         yield {
             "name": f"{prefix}{name}",
             "type": type_text(field, definitions),
             "default": "required" if name in required else _default_text(field.get("default")),
             "description": " ".join(str(field.get("description", "")).split()),
         }
-        if inner.get("properties") and inner is not field:
+        if inner is not None:
             yield from _settings(inner, definitions, f"{prefix}{name}.")
+
+
+def _block(
+    field: Mapping[str, Any], definitions: Mapping[str, Any]
+) -> Mapping[str, Any] | None:
+    """Returns the schema of the nested block that a field holds, or may hold."""
+    parts = [_resolved(part, definitions) for part in (field, *field.get("anyOf", ()))]
+    return next((part for part in parts if part.get("properties")), None)
 
 
 def _resolved(field: Mapping[str, Any], definitions: Mapping[str, Any]) -> Mapping[str, Any]:

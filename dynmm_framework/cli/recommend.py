@@ -30,7 +30,9 @@ from dynmm_framework.cli.invocation import Invocation
 @click.option(
     "-k", "k", type=click.IntRange(1, 10_000), default=10, show_default=True, help="How many."
 )
-@click.option("--with", "label", metavar="LABEL", help="Recommender; the pipeline's own if left out.")
+@click.option(
+    "--with", "label", metavar="LABEL", help="Recommender; by default the pipeline's own."
+)
 @runs_option
 @json_option
 @click.pass_obj

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from dynmm_framework.cli.arguments import json_option
-from dynmm_framework.cli.command import Command, Group
+from dynmm_framework.cli.command import Group
 from dynmm_framework.cli.guard import OK, USER_ERROR
 from dynmm_framework.cli.invocation import Invocation
 
@@ -43,11 +44,18 @@ def cache_fetcher() -> Fetcher:
     return Fetcher(default_cache(), offline=True)
 
 
+def cached_folder(record: Record, fetcher: Fetcher) -> Path | None:
+    """Returns where a record's files are in the cache; ``None`` if they are not."""
+    if record.kind == "dataset" or record.kind == "model":
+        return fetcher.folder(record)
+    return None
+
+
 def cache_state(record: Record, fetcher: Fetcher) -> str:
     """Returns ``cached``, ``not fetched`` or ``by hand``; empty for records without files."""
-    if record.kind not in ("dataset", "model"):
+    if record.kind != "dataset" and record.kind != "model":
         return ""
-    if fetcher.folder(record) is not None:
+    if cached_folder(record, fetcher) is not None:
         return "cached"
     return "not fetched" if record.sources else "by hand"
 
@@ -78,10 +86,7 @@ def list_records(invocation: Invocation, kind: str | None, as_json: bool) -> Non
         return
     invocation.table(
         ("kind", "name", "files", "licence", "summary"),
-        (
-            (row["kind"], row["name"], row["state"], row["licence"], row["summary"])
-            for row in rows
-        ),
+        ((row["kind"], row["name"], row["state"], row["licence"], row["summary"]) for row in rows),
     )
 
 
@@ -113,8 +118,8 @@ def show(invocation: Invocation, name: str, as_json: bool) -> None:
         invocation.line(printable(line))
     if record.kind in ("dataset", "model"):
         fetcher = cache_fetcher()
-        folder = fetcher.folder(record)
-        invocation.line(f"# files: {folder or cache_state(record, fetcher)}")
+        found = cached_folder(record, fetcher) or cache_state(record, fetcher)
+        invocation.line(f"# files: {found}")
     invocation.line(f"# record: {registry.path(record)}")
 
 
@@ -141,7 +146,7 @@ def verify(invocation: Invocation, names: tuple[str, ...], as_json: bool) -> int
         else [record for record in registry.records() if record.kind in ("dataset", "model")]
     )
     findings = [finding for record in chosen for finding in fetcher.verify(record)]
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "record": finding.record,
             "file": None if finding.file is None else str(finding.file),

@@ -66,9 +66,7 @@ def command(invocation: Invocation, words: tuple[str, ...], as_json: bool) -> in
     return USER_ERROR if any(findings.values()) else OK
 
 
-def _problems(
-    invocation: Invocation, file: str, overrides: tuple[str, ...]
-) -> tuple[Problem, ...]:
+def _problems(invocation: Invocation, file: str, overrides: tuple[str, ...]) -> tuple[Problem, ...]:
     from dynmm_framework.config.load import load_pipeline
     from dynmm_framework.errors import DynmmError, Problem, ProblemsError
 

@@ -11,8 +11,9 @@ from typing import Any
 from pydantic import BaseModel
 
 from dynmm_framework.catalogue import Catalogue, describe, load_catalogue
+from dynmm_framework.config.choices import Choice, component_blocks
 from dynmm_framework.config.merge import Settings, dotted, extend, override
-from dynmm_framework.config.pipeline import DEFAULT_METRICS, Choice, Pipeline, component_blocks
+from dynmm_framework.config.pipeline import DEFAULT_METRICS, Pipeline
 from dynmm_framework.config.validate import Finding, check, field_names, given
 from dynmm_framework.config.yaml import KeyPath, read
 from dynmm_framework.errors import ConfigError, PluginError, Problem

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dynmm_framework.config import yaml
-from dynmm_framework.config.pipeline import Choice, choice_at
+from dynmm_framework.config.choices import Choice, choice_at
 from dynmm_framework.config.yaml import Document, KeyPath
 from dynmm_framework.errors import ConfigError, Problem
 from dynmm_framework.specs import fold

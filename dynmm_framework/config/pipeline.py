@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
@@ -18,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from dynmm_framework.specs import Kind, Slot, fold
+from dynmm_framework.specs import fold
 
 H = TypeVar("H", bound=Hashable)
 
@@ -43,7 +42,11 @@ class ComponentRef(Block):
     name: str = Field(min_length=1)
     """Component name as listed by ``dynmm plugins list``, or ``distribution/name``."""
     config: dict[str, Any] = {}
-    """Settings of the component; checked against its own model (``dynmm plugins info NAME``)."""
+    """Settings of the component; checked against its own model (``dynmm plugins info NAME``).
+
+    They belong to the name: a file that extends another, or an override, that changes the name
+    drops the settings made for the old one.
+    """
 
     @model_validator(mode="before")
     @classmethod
@@ -202,14 +205,15 @@ def _protocol(value: Any) -> Any:
 
 def _protocol_tag(value: Any) -> str | None:
     if isinstance(value, FullProtocol) or (isinstance(value, Mapping) and "full" in value):
-        return "full"
+        return "FullProtocol"
     if isinstance(value, SampledProtocol) or (isinstance(value, Mapping) and "sampled" in value):
-        return "sampled"
+        return "SampledProtocol"
     return None
 
 
 ProtocolBlock = Annotated[
-    Annotated[FullProtocol, Tag("full")] | Annotated[SampledProtocol, Tag("sampled")],
+    Annotated[FullProtocol, Tag("FullProtocol")]
+    | Annotated[SampledProtocol, Tag("SampledProtocol")],
     Discriminator(
         _protocol_tag,
         custom_error_type="protocol",
@@ -321,76 +325,3 @@ class Pipeline(Block):
             number = 1 + sum(label.split("#")[0] == name for label in labels)
             labels[name if number == 1 else f"{name}#{number}"] = ref
         return labels
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """A block in which one key chooses what the other settings mean.
-
-    Changing that key, in a file that extends another or by an override, drops the settings that
-    belonged to the old choice.
-
-    Attributes:
-        path: Where the block is; ``*`` stands for any index.
-        key: The key that chooses.
-        settings: The keys that belong to the choice; ``None`` for all others.
-        kinds: The kinds of component that may be named; empty if it is not a component.
-        slot: The slot of an adapter.
-    """
-
-    path: tuple[str, ...]
-    key: str = "name"
-    settings: tuple[str, ...] | None = ("config",)
-    kinds: tuple[Kind, ...] = ()
-    slot: Slot | None = None
-
-    @property
-    def is_component(self) -> bool:
-        return bool(self.kinds)
-
-    def owns(self, key: str) -> bool:
-        """Tells whether a key of the block belongs to the choice."""
-        return key != self.key if self.settings is None else key in self.settings
-
-
-CHOICES: tuple[Choice, ...] = (
-    Choice(("data",), kinds=("dataset",)),
-    Choice(("split",), key="strategy", settings=None),
-    Choice(("backbone",), kinds=("backbone",)),
-    Choice(("baseline",), kinds=("baseline",)),
-    Choice(("evaluate", "compare_with", "*"), kinds=("baseline", "backbone")),
-    Choice(("tracking",), settings=("options",)),
-)
-"""Every block of a pipeline with a choice; each :class:`ComponentRef` is among them."""
-
-
-def choice_at(path: Sequence[str | int]) -> Choice | None:
-    """Returns the choice that the block at ``path`` makes, if it makes one."""
-    for choice in CHOICES:
-        if len(choice.path) == len(path) and all(
-            wanted in ("*", part) for wanted, part in zip(choice.path, path, strict=True)
-        ):
-            return choice
-    return None
-
-
-def component_blocks(data: Any) -> Iterator[tuple[tuple[str | int, ...], Choice, Any]]:
-    """Yields path, choice and content of every block of raw data that names a component."""
-    for choice in CHOICES:
-        if choice.is_component:
-            for path, value in _at(data, choice.path):
-                yield path, choice, value
-
-
-def _at(data: Any, pattern: tuple[str, ...]) -> Iterator[tuple[tuple[str | int, ...], Any]]:
-    if not pattern:
-        yield (), data
-        return
-    children: Iterable[tuple[str | int, Any]] = ()
-    if pattern[0] == "*":
-        children = enumerate(data) if isinstance(data, list) else ()
-    elif isinstance(data, Mapping) and data.get(pattern[0]) is not None:
-        children = [(pattern[0], data[pattern[0]])]
-    for part, child in children:
-        for path, value in _at(child, pattern[1:]):
-            yield (part, *path), value

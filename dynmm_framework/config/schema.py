@@ -11,7 +11,8 @@ from typing import Any
 from pydantic.errors import PydanticUserError
 
 from dynmm_framework.catalogue import Catalogue
-from dynmm_framework.config.pipeline import CHOICES, Choice, Pipeline
+from dynmm_framework.config.choices import CHOICES, Choice
+from dynmm_framework.config.pipeline import Pipeline
 from dynmm_framework.errors import PluginError
 from dynmm_framework.specs import Component, Provider, fold
 
@@ -92,10 +93,14 @@ def _describe_choice(
     block.pop("required")
     if settings:
         block["allOf"] = settings
-    definitions[name] = {"anyOf": [{"enum": names}, block], "description": block["description"]}
-    definitions[f"whole-{name}"] = {"required": ["name"]} | (
-        {"allOf": complete} if complete else {}
-    )
+    definitions[name] = {
+        "description": block["description"],
+        "if": {"type": "string"},
+        "then": {"enum": names},
+        "else": block,
+    }
+    whole: dict[str, Any] = {"required": ["name"]}
+    definitions[f"whole-{name}"] = whole | ({"allOf": complete} if complete else {})
     if len(choice.path) == 1:
         return {choice.path[0]: {"$ref": f"{_REFS}whole-{name}"}}
     # A list is never merged with that of another file, so its entries are always whole.

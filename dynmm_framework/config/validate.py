@@ -299,7 +299,7 @@ def _fields(model: type[BaseModel], path: KeyPath, data: Any) -> list[str]:
 
 def _tags(model: type[BaseModel], path: KeyPath, data: Any, key: str) -> list[str]:
     """Returns the values that choose among the alternatives at ``path``."""
-    blocks = _blocks(model, path, data)
+    blocks = _blocks(model, path, data, narrow=False)
     fields = [block.model_fields[key] for block in blocks if key in block.model_fields]
     return [str(option) for field in fields for option in get_args(field.annotation)]
 
@@ -309,11 +309,14 @@ def field_names(model: type[BaseModel]) -> list[str]:
     return [field.alias or name for name, field in model.model_fields.items()]
 
 
-def _blocks(model: type[BaseModel], path: KeyPath, data: Any) -> list[type[BaseModel]]:
+def _blocks(
+    model: type[BaseModel], path: KeyPath, data: Any, *, narrow: bool = True
+) -> list[type[BaseModel]]:
     annotations: list[Any] = [model]
     for part in path:
         annotations = [child for a in annotations for child in _children(a, part, data)]
         data = data[part] if _holds(data, part) else None
+    data = data if narrow else None
     return [block for annotation in annotations for block in _models(annotation, data)]
 
 
@@ -332,10 +335,15 @@ def _children(annotation: Any, part: str | int, data: Any) -> Iterator[Any]:
 
 
 def _models(annotation: Any, data: Any) -> list[type[BaseModel]]:
-    """Returns the models among the alternatives of a type: those that the data chooses."""
+    """Returns the models among the alternatives of a type: those that the data suggests."""
     options = _alternatives(annotation)
     models = [o for o in options if isinstance(o, type) and issubclass(o, BaseModel)]
-    return [model for model in models if _fits(model, data)] or models
+    if not isinstance(data, Mapping):
+        return models
+    models = [model for model in models if _fits(model, data)] or models
+    # Where nothing chooses, the model that knows most of the keys was meant.
+    known = [len(data.keys() & set(field_names(model))) for model in models]
+    return [model for model, count in zip(models, known, strict=True) if count == max(known)]
 
 
 def _alternatives(annotation: Any) -> Iterator[Any]:
@@ -349,10 +357,8 @@ def _alternatives(annotation: Any) -> Iterator[Any]:
         yield annotation
 
 
-def _fits(model: type[BaseModel], data: Any) -> bool:
+def _fits(model: type[BaseModel], data: Mapping[Any, Any]) -> bool:
     """Tells whether the values that choose among alternatives choose this model."""
-    if not isinstance(data, Mapping):
-        return True
     return all(
         name not in data or data[name] in get_args(field.annotation)
         for name, field in model.model_fields.items()

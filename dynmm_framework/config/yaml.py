@@ -238,7 +238,9 @@ class _Reader:
                 return _scalar(tag.removeprefix(_TAG), node.value)
             except (ValueError, KeyError):
                 pass
-        shown = tag.replace(_TAG, "!!") + (f" {node.value}" if isinstance(node, ScalarNode) else "")
+        shown = tag.replace(_TAG, "!!")
+        if isinstance(node, ScalarNode):
+            shown += " " + node.value.encode(errors="backslashreplace").decode()
         self.problem(node, path, f"{shown[:60]} is not allowed; files hold plain data only")
         return None
 
@@ -250,14 +252,13 @@ class _Reader:
                 data |= self.merged(child, path, depth + 1)
         first: dict[str, int] = {}
         for key_node, child in node.value:
-            line, key = key_node.start_mark.line + 1, key_node.value
+            line = key_node.start_mark.line + 1
             if key_node.tag == f"{_TAG}merge":
                 continue
-            if key_node.tag != f"{_TAG}str":
-                shown = key if isinstance(key, str) else "a list or mapping"
-                advice = f'; write "{key}"' if isinstance(key, str) else ""
-                self.problem(key_node, path, f"the key {shown} is not text{advice}")
-            elif key in first:
+            key = self.key(key_node, path)
+            if key is None:
+                continue
+            if key in first:
                 message = f"duplicate key; the first is on line {first[key]}"
                 self.problem(key_node, (*path, key), message)
             else:
@@ -267,6 +268,17 @@ class _Reader:
             if self.count >= MAX_NODES:
                 break
         return data
+
+    def key(self, node: Any, path: KeyPath) -> str | None:
+        """Reads a key; anything but text is a problem and gives ``None``."""
+        if node.tag == f"{_TAG}str":
+            key = self.value(node, path)
+            return key if isinstance(key, str) else None
+        if isinstance(node.value, str):
+            self.problem(node, path, f'the key {node.value} is not text; write "{node.value}"')
+        else:
+            self.problem(node, path, "a key is text, and this is a list or mapping")
+        return None
 
     def merged(self, node: Any, path: KeyPath, depth: int) -> dict[str, Any]:
         """Reads what follows a merge key ``<<``: one mapping, or a list of them."""
@@ -287,7 +299,7 @@ def _scalar(tag: str, text: str) -> Any:
         ValueError: If the text does not fit the tag.
     """
     if tag in ("str", "timestamp", "value"):
-        return text
+        return _joined(text)
     if tag == "null":
         return None
     if tag == "bool":
@@ -305,3 +317,16 @@ def _scalar(tag: str, text: str) -> Any:
         base = {"0x": 16, "0o": 8, "0b": 2}.get(digits[:2], 10)
         return sign * int(digits[2:] if base != 10 else digits, base)
     raise KeyError(tag)
+
+
+def _joined(text: str) -> str:
+    r"""Joins the halves of characters that JSON escapes in two: ``\ud83d\ude00``.
+
+    Raises:
+        ValueError: If a half stands alone; it could not be written to any file.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
+    return text

@@ -24,6 +24,8 @@ Unit = Literal["s", "ms", "us", "ns"]
 PER_SECOND: dict[Unit, int] = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_PLAIN = re.compile(r"\d{1,11}(\.\d{1,15})?", re.ASCII)
+"""A number that is finite and, as a time in any unit, before the year 5138."""
 _NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
 _LONGEST_QUOTE = 40
 
@@ -107,7 +109,10 @@ def _ids(values: pa.ChunkedArray, field: Field) -> pa.ChunkedArray:
             raise Unfit("ids that are not finite")
         with suppress(pa.ArrowInvalid):  # ids that pandas made floats: 12.0 is 12
             values = values.cast(pa.int64())
-    return _strings(values)
+    ids = _strings(values)
+    if _any(pc.match_substring(ids, "\n")):  # a quote that swallowed lines
+        raise Unfit("ids with line feeds")
+    return ids
 
 
 def _numbers(values: pa.ChunkedArray, field: Field) -> pa.ChunkedArray:
@@ -232,12 +237,25 @@ def complaint(value: object, field: Field, forms: dict[str, str]) -> str:
         return f"{quoted(value)} is a {type(value).__name__}, not {_WORDS[field.kind]}"
     if field.kind == "text":
         return ""
+    if isinstance(value, str) and _plain(value, field, forms):
+        return ""
     if field.kind == "id":
+        if isinstance(value, str):
+            return f"{quoted(value)} holds a line feed; is a quote around it never closed?"
         finite = not isinstance(value, float) or math.isfinite(value)
         return "" if finite else f"{value} is not an id"
     if field.kind == "number":
         return _wrong_number(value, field)
     return _wrong_time(value, field, forms)
+
+
+def _plain(value: str, field: Field, forms: dict[str, str]) -> bool:
+    """Whether a value is right at first sight, as nearly all are."""
+    if field.kind == "id":
+        return "\n" not in value
+    if field.kind == "time" and (field.pattern or forms.get(field.name) != "number"):
+        return False
+    return _PLAIN.fullmatch(value) is not None
 
 
 _WORDS: dict[str, str] = {"id": "an id", "number": "a number", "time": "a time", "text": "text"}

@@ -23,6 +23,7 @@ from dynmm_framework.data.rows import (
 
 _STAND_IN = "\x1f"
 """ASCII's unit separator, in place of a separator of several characters."""
+_UNWANTED = {"\r": "a carriage return in the middle", _STAND_IN: "the control character 0x1f"}
 _BLOCK = 1 << 22
 
 
@@ -80,9 +81,9 @@ def read_delimited(path: Path, fields: Sequence[Field], *, layout: Layout) -> pa
         cells = [found[field.name] for field in present]
         rows = _rows(path, layout, width, findings)
         picked = ((line, [row[cell] for cell in cells]) for line, row in rows)
-        examine(picked, present, file=path, findings=findings)
+        count = examine(picked, present, file=path, findings=findings)
         if not findings:
-            findings.add(f"cannot be read: {error}", file=path)
+            findings.add(f"cannot be read: {error}" if count else "has no rows", file=path)
         findings.raise_if_any(hint=_HINT)
         raise
     if not table.num_rows:
@@ -203,6 +204,9 @@ def _split_rows(path: Path, layout: Layout, findings: Findings) -> Iterator[tupl
     if not layout.quoting or len(layout.separator) > 1:
         for line, text in lines:
             bare = text.rstrip("\r\n")
+            for character, name in _UNWANTED.items():
+                if character in bare:
+                    findings.add(f"holds {name}", file=path, line=line)
             if bare:
                 yield line, bare.split(layout.separator)
         return
@@ -214,8 +218,22 @@ def _split_rows(path: Path, layout: Layout, findings: Findings) -> Iterator[tupl
         except StopIteration:
             return
         except csv.Error as error:
-            reason = "a quoted field is never closed" if "end of data" in str(error) else str(error)
-            findings.add(reason, file=path, line=start)
+            if reason := _quoting_problem(error):
+                findings.add(reason, file=path, line=start)
             continue
         if row:
             yield start, row
+
+
+def _quoting_problem(error: csv.Error) -> str:
+    """Returns what the error of the row parser means; nothing if the row may be right."""
+    text = str(error)
+    if "field larger" in text:  # a limit of the parser, not of the format
+        return ""
+    if "end of data" in text:
+        return "a quoted field is never closed"
+    if "new-line character" in text:
+        return "a line ends in a carriage return alone; save the file with line feeds"
+    if "expected after" in text:
+        return "after the closing quote of a field there is more before the separator"
+    return text

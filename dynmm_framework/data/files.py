@@ -82,6 +82,19 @@ def find_folder(
     raise DataError([Problem(problem, file=str(folder))], hint=hint)
 
 
+def files_in(folder: Path) -> list[Path] | None:
+    """Returns the sorted entries of a folder; ``None`` if ``folder`` is none.
+
+    Raises:
+        DataError: If it may not be read.
+    """
+    try:
+        return sorted(folder.iterdir()) if folder.is_dir() else None
+    except OSError as error:
+        problem = f"cannot be read: {error.strerror or error}"
+        raise DataError([Problem(problem, file=str(folder))], hint=_PERMISSIONS) from error
+
+
 def folder_content(folder: Path) -> str:
     """Returns a sentence that names what a folder holds, for messages."""
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import warnings
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -101,14 +102,16 @@ def parse_object(text: str, *, loose: bool = False) -> dict[str, Any]:
         ValueError: If it is no JSON object (with ``loose``, nor a literal of Python).
     """
     try:
-        value = json.loads(text)
+        value = json.loads(text.rstrip())
     except RecursionError:
         raise ValueError("is nested too deeply") from None
     except ValueError as error:
         if not loose or len(text) > _LONGEST_LITERAL:
             raise ValueError(_reason(error)) from None
         try:
-            value = ast.literal_eval(text.strip())
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", SyntaxWarning)
+                value = ast.literal_eval(text.strip())
         except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
             raise ValueError(_reason(error)) from None
     if not isinstance(value, dict):
@@ -119,7 +122,7 @@ def parse_object(text: str, *, loose: bool = False) -> dict[str, Any]:
 def _reason(error: ValueError) -> str:
     if not isinstance(error, json.JSONDecodeError):
         return f"is not JSON: {error}"
-    at_end = error.pos >= len(error.doc.rstrip()) or error.msg.startswith("Unterminated")
+    at_end = error.pos >= len(error.doc) or error.msg.startswith("Unterminated")
     cut = "; the line seems to be cut off" if at_end else ""
     return f"is not JSON: {error.msg} at character {error.pos + 1}{cut}"
 

@@ -71,3 +71,5 @@ class MetricsDocument(Block):
     efficiency: dict[str, Efficiency] = {}
     users: dict[str, int] = {}
     """Number of users ranked, by protocol."""
+    higher_is_better: dict[str, bool] = {}
+    """Direction of each metric family, as its plugin declares it."""

@@ -40,16 +40,17 @@ def summarise(bench: Workbench) -> MetricsDocument:
             chance[protocol] = {k: v for k, v in results[0]["chance"].items() if v is not None}
             document.setdefault(label, {})[protocol] = {
                 metric: MetricValue(
-                    mean=_mean(result["values"][metric] for result in results),
+                    mean=_mean(result["values"].get(metric) for result in results),
                     ci95=_interval(bootstrap_ci(_over_seeds(per_user, metric)))
-                    if metric in per_user[0]
+                    if all(metric in columns for columns in per_user)
                     else None,
                     per_seed={
-                        str(seed): _finite(result["values"][metric])
+                        str(seed): _finite(result["values"].get(metric))
                         for seed, result in zip(pipeline.model_seeds, results, strict=True)
                     },
                 )
-                for metric in results[0]["values"]
+                # A metric that is undefined for one seed has no value for it.
+                for metric in dict.fromkeys(name for r in results for name in r["values"])
             }
     return MetricsDocument(
         recommenders=document,
@@ -57,6 +58,7 @@ def summarise(bench: Workbench) -> MetricsDocument:
         comparisons=list(_comparisons(bench, values)),
         efficiency={label: _efficiency(bench, label) for label in pipeline.recommenders},
         users=users,
+        higher_is_better={spec.name: spec.higher_is_better for spec in bench.loaded.metrics},
     )
 
 
@@ -77,8 +79,16 @@ def _comparisons(
 
     evaluate = bench.loaded.pipeline.evaluate
     for protocol, by_label in values.items():
-        ours, *others = by_label
+        ours = next(iter(by_label))
         for metric in by_label[ours][0]:
+            complete = [
+                label
+                for label, seeds in by_label.items()
+                if all(metric in columns for columns in seeds)
+            ]
+            if ours not in complete:
+                continue
+            others = [label for label in complete if label != ours]
             found = [
                 compare(
                     [seed[metric] for seed in by_label[ours]],

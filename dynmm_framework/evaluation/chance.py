@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-if TYPE_CHECKING:
-    from dynmm_framework.evaluation.evaluate import MetricRequest
+from dynmm_framework.evaluation.requests import MetricRequest
 
 
 def chance(request: MetricRequest, n_ranked: int) -> float | None:

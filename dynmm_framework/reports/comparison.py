@@ -92,9 +92,7 @@ def compare_runs(
 
 def _names(count: int) -> Iterator[str]:
     letters = string.ascii_uppercase
-    return (
-        letters[index] if index < len(letters) else f"R{index + 1}" for index in range(count)
-    )
+    return (letters[index] if index < len(letters) else f"R{index + 1}" for index in range(count))
 
 
 def _chosen(

@@ -191,9 +191,7 @@ def _learning(
         for epochs in training.get(label, {}).values():
             names = dict.fromkeys(name for epoch in epochs for name in epoch)
             for name in names:
-                points = [
-                    (float(epoch["epoch"]), epoch[name]) for epoch in epochs if name in epoch
-                ]
+                points = [(float(epoch["epoch"]), epoch[name]) for epoch in epochs if name in epoch]
                 if name == "loss":
                     losses.setdefault(label, []).append(Series(label, points, slot))
                 elif name not in ("epoch", "seconds"):
@@ -206,9 +204,7 @@ def _learning(
         if chart is not None:
             yield chart
     for label, series in losses.items():
-        chart = line_chart(
-            f"Training loss of {label}", series, x_label="epoch", y_label="loss"
-        )
+        chart = line_chart(f"Training loss of {label}", series, x_label="epoch", y_label="loss")
         if chart is not None:
             yield chart
 
@@ -303,10 +299,8 @@ def _environment(run: Run) -> Iterator[tuple[str, str]]:
     git = environment.get("git")
     if git:
         yield "git", f"{git['commit'][:12]}{' with local changes' if git.get('dirty') else ''}"
-    for label, identity in run.manifest.components.items():
-        yield label, identity
-    for name, version in (environment.get("libraries") or {}).items():
-        yield name, version
+    yield from run.manifest.components.items()
+    yield from (environment.get("libraries") or {}).items()
     if run.manifest.data_fingerprint:
         yield "data sha256", run.manifest.data_fingerprint
     if run.manifest.split_hash:

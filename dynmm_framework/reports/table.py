@@ -39,7 +39,8 @@ class Cell:
 
     @property
     def interval(self) -> str:
-        return interval(self.ci95)
+        """The interval in small print, to three decimals."""
+        return " … ".join(f"{bound:.3f}" for bound in self.ci95) if self.ci95 else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,8 +224,7 @@ def _draw(table: MetricTable, *, intervals: bool, transposed: bool) -> Table:
     drawn = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     heads: Sequence[Text] = [Text(metric_title(name)) for name in table.metrics]
     labels = [
-        Text(printable(row.label), style="dim" if row.is_chance else "bold")
-        for row in table.rows
+        Text(printable(row.label), style="dim" if row.is_chance else "bold") for row in table.rows
     ]
     drawn.add_column("")
     if transposed:

@@ -20,7 +20,9 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(
-        character if unicodedata.category(character) not in _INVISIBLE else "\N{REPLACEMENT CHARACTER}"
+        character
+        if unicodedata.category(character) not in _INVISIBLE
+        else "\N{REPLACEMENT CHARACTER}"
         for character in text
     )
 
@@ -94,7 +96,7 @@ def as_yaml(document: Mapping[str, Any]) -> str:
     from ruamel.yaml import YAML
 
     writer = YAML(typ="safe", pure=True)
-    writer.default_flow_style = False
+    writer.default_flow_style = None  # short lists and mappings on one line
     writer.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     writer.width = 100
     stream = io.StringIO()

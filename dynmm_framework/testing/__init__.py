@@ -1,20 +1,66 @@
-"""For authors of plugins: a generated dataset, contexts, and one conformance class per kind.
+"""For authors of plugins: generated data, contexts, and one conformance class for each kind.
 
-A plugin's test is a subclass with a few class variables::
+A plugin's test is a subclass with three class variables::
 
     from dynmm_framework.testing import BackboneConformance
 
     class TestMyModel(BackboneConformance):
         component = "my_model"
         config = {"hidden_size": 16, "epochs": 5}
-        expected = {"ndcg@10": (0.10, 0.60)}
+        expected = {"ndcg@10": (0.25, 0.60)}
 
-The fixtures that the classes use come with the package as a pytest plugin.
+The fixtures that the classes use come with the package as a pytest plugin
+(:mod:`dynmm_framework.testing.pytest_plugin`). A component whose plugin is installed is found by
+its entry point. One that is not installed yet is registered by overriding a fixture, in the test
+module, in ``conftest.py`` or in the class::
+
+    import pytest
+    import my_package.plugin
+    from dynmm_framework.catalogue import load_catalogue
+
+    @pytest.fixture(scope="session")
+    def dynmm_catalogue():
+        catalogue = load_catalogue()
+        catalogue.register(my_package.plugin, name="my_plugin")
+        return catalogue
+
+The classes need pytest and the extra ``torch``; :func:`generate_dataset` needs neither.
 """
 
 from __future__ import annotations
 
-from dynmm_framework.testing.conformance import BackboneConformance, BaselineConformance
-from dynmm_framework.testing.generated import generate_dataset
+import importlib
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["BackboneConformance", "BaselineConformance", "generate_dataset"]
+if TYPE_CHECKING:
+    from dynmm_framework.testing.conformance import BackboneConformance, BaselineConformance
+    from dynmm_framework.testing.contexts import ContextFactory
+    from dynmm_framework.testing.generated import generate_dataset
+
+__all__ = ["BackboneConformance", "BaselineConformance", "ContextFactory", "generate_dataset"]
+
+_MODULES = {
+    "BackboneConformance": "conformance",
+    "BaselineConformance": "conformance",
+    "ContextFactory": "contexts",
+    "generate_dataset": "generated",
+}
+
+_INSTALL = {"pytest": "pytest", "torch": "dynmm-framework[torch]"}
+
+
+def __getattr__(name: str) -> Any:
+    # Lazy, because pytest imports this package on its way to the plugin, in every project.
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        module = importlib.import_module(f"{__name__}.{_MODULES[name]}")
+    except ModuleNotFoundError as error:
+        if error.name not in _INSTALL:
+            raise
+        raise ImportError(
+            f"{name} needs {error.name}, which is not installed: pip install"
+            f" '{_INSTALL[error.name]}'",
+            name=error.name,
+        ) from error
+    return getattr(module, name)

@@ -201,7 +201,7 @@ class _Training:
             record |= self._validate(epoch)
         self.progress.epoch = epoch
         self.progress.history.append(record)
-        advance(1, note=self._note(loss))
+        advance(1, note=self._note(loss, self.task.n_batches / record["seconds"]))
         self.ctx.epoch_finished(
             epoch, {key: value for key, value in record.items() if key != "epoch"}
         )
@@ -210,7 +210,6 @@ class _Training:
         """Trains one epoch and returns its mean loss."""
         guard = _Guard(self.ctx, epoch)
         clock = noted = time.monotonic()
-        targets = getattr(self.task, "n_targets", 0)
         for number, batch in enumerate(self.task.batches(rng), start=1):
             try:
                 self._step(batch, guard)
@@ -220,10 +219,7 @@ class _Training:
             now = time.monotonic()
             if now - noted >= NOTE_SECONDS:
                 noted = now
-                per_batch = targets / self.task.n_batches if targets else 1.0
-                unit = "targets/s" if targets else "batches/s"
-                rate = number * per_batch / (now - clock)
-                advance(0, note=self._note(guard.last) + f" {rate:,.0f} {unit}")
+                advance(0, note=self._note(guard.last, number / (now - clock)))
         return guard.mean()
 
     def _step(self, batch: Any, guard: _Guard) -> None:
@@ -268,8 +264,10 @@ class _Training:
         # A metric may be undefined on these users; JSON has no word for it.
         return {key: value for key, value in metrics.items() if math.isfinite(value)}
 
-    def _note(self, loss: float) -> str:
-        note = f"loss {loss:.4f}"
+    def _note(self, loss: float, batches_per_second: float) -> str:
+        targets = getattr(self.task, "n_targets", 0)
+        per_batch, unit = (targets / self.task.n_batches, "targets") if targets else (1, "batches")
+        note = f"loss {loss:.4f} {batches_per_second * per_batch:,.0f} {unit}/s"
         if self.ctx.validator is not None and self.progress.best_epoch:
             metric = self.ctx.validator.metric
             note += f" {metric} {self.progress.best_value:.4f} (epoch {self.progress.best_epoch})"

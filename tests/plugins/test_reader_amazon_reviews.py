@@ -25,7 +25,7 @@ META_2014 = {
     "brand": "Acme",
     "categories": [["Beauty", "Makeup"], ["Beauty", "Lips"]],
     "related": {"also_bought": ["12"]},
-    "description": "It isn't <b>cheap</b>.",
+    "description": "<p>It isn't</p><b class='x'>cheap</b>.",
 }
 META_2018 = {
     "asin": "12",
@@ -69,7 +69,7 @@ def test_metadata_of_every_year(tmp_path: Path) -> None:
         {
             "id": "11",
             "title": "Lipstick & Mirror",
-            "text": "It isn't cheap .",
+            "text": "It isn't cheap.",
             "categories": ["Beauty", "Makeup", "Lips"],
             "brand": "Acme",
             "price": 12.5,
@@ -148,7 +148,7 @@ def test_a_folder_is_one_file_of_reviews_and_its_metadata(tmp_path: Path) -> Non
     )
     assert titles == {"12": "Lowe's Card", "11": None, "13": None, "14": None}
     (tmp_path / "Beauty_5.json").write_text("{}")
-    with pytest.raises(DataError, match="several files of reviews in it: Beauty_5.json, Gift"):
+    with pytest.raises(DataError, match=r"several files of reviews in it: Beauty_5.json, Gift"):
         read(tmp_path)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
+import random
 import re
 from pathlib import Path
 
@@ -17,6 +19,12 @@ from dynmm_framework.protocols import DatasetReader
 
 @pytest.fixture(params=SAMPLES)
 def sample(request: pytest.FixtureRequest, tmp_path: Path) -> Sample:
+    return SAMPLES[request.param](tmp_path)
+
+
+@pytest.fixture(params=[name for name in SAMPLES if name != "sequence_pairs"])
+def timed_sample(request: pytest.FixtureRequest, tmp_path: Path) -> Sample:
+    """A dataset with times and ratings."""
     return SAMPLES[request.param](tmp_path)
 
 
@@ -78,8 +86,9 @@ def test_empty_file(sample: Sample) -> None:
 
 
 def test_file_without_rows(sample: Sample) -> None:
-    sample.main.write_text(sample.header or "\n")
-    assert re.search("has no rows|is empty", str(fails(sample)))
+    for text in (sample.header, sample.header.rstrip("\n")):
+        sample.main.write_text(text or "\n")
+        assert re.search(r"has no rows|is empty", str(fails(sample)))
 
 
 def test_no_permission(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,36 +170,32 @@ def test_bad_rows_are_reported_at_once(sample: Sample) -> None:
 
 
 @pytest.mark.parametrize("value", ["nan", "-5"])
-def test_nan_and_negative_times(sample: Sample, value: str) -> None:
-    if not sample.timed:
-        pytest.skip("the format has no times")
-    rows = sample.good_rows()
+def test_nan_and_negative_times(timed_sample: Sample, value: str) -> None:
+    rows = timed_sample.good_rows()
     rows[5] = (*rows[5][:3], value)
-    sample.rewrite(rows)
-    settings = {"undated": "error"} if "kuairec" in str(sample.reader) else {}
-    error = fails(sample, **settings)
-    assert lines(error) == [sample.first_line + 5]
+    timed_sample.rewrite(rows)
+    settings = {"undated": "error"} if "kuairec" in str(timed_sample.reader) else {}
+    error = fails(timed_sample, **settings)
+    assert lines(error) == [timed_sample.first_line + 5]
     assert ("nan is not finite" if value == "nan" else "-5 is negative") in str(error)
 
 
-def test_times_too_fine_for_their_unit(sample: Sample) -> None:
-    if not sample.timed:
-        pytest.skip("the format has no times")
-    rows = [(user, item, rating, time * 1000) for user, item, rating, time in sample.good_rows()]
-    sample.rewrite(rows)
-    error = fails(sample)
+def test_times_too_fine_for_their_unit(timed_sample: Sample) -> None:
+    rows = [
+        (user, item, rating, time * 1000) for user, item, rating, time in timed_sample.good_rows()
+    ]
+    timed_sample.rewrite(rows)
+    error = fails(timed_sample)
     assert f"{rows[0][3]} lies after the year 9999; is it in m" in str(error)
     assert len(error.problems) == 12
 
 
-def test_infinite_rating(sample: Sample) -> None:
-    if not sample.rated:
-        pytest.skip("the format has no ratings")
-    rows = sample.good_rows()
+def test_infinite_rating(timed_sample: Sample) -> None:
+    rows = timed_sample.good_rows()
     rows[5] = (*rows[5][:2], "nan", rows[5][3])
-    sample.rewrite(rows)
-    error = fails(sample)
-    assert lines(error) == [sample.first_line + 5]
+    timed_sample.rewrite(rows)
+    error = fails(timed_sample)
+    assert lines(error) == [timed_sample.first_line + 5]
     assert "nan is not finite" in str(error)
 
 
@@ -272,3 +277,36 @@ def test_problems_of_all_files_come_together(tmp_path: Path) -> None:
     ]
     assert "'11' appears again; it is on line 1 already" in str(error)
     assert "has 3 fields, not the 5 of this format (UserID, Gender, Age" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("put_in", "message"),
+    [("\r", "holds a carriage return in the middle"), ("\x1f", "holds the control character 0x1f")],
+)
+def test_control_characters_are_located(tmp_path: Path, put_in: str, message: str) -> None:
+    sample = SAMPLES["ml1m_official"](tmp_path)
+    rows = sample.good_rows()
+    rows[4] = (f"1{put_in}1", *rows[4][1:])
+    sample.rewrite(rows)
+    error = fails(sample)
+    assert [(problem.line, problem.message) for problem in error.problems] == [(5, message)]
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_random_damage_never_ends_in_a_traceback(tmp_path: Path, name: str) -> None:
+    sample = SAMPLES[name](tmp_path)
+    rng = random.Random(name)
+    files = sorted(path for path in tmp_path.rglob("*") if path.is_file())
+    pieces = [b'"', b"\n", b"\r", b"\x00", b",", b"\t", b"::", b"\xff", b"nan", b"{", b"]", b"'"]
+    for _ in range(40):
+        path = rng.choice(files)
+        before = path.read_bytes()
+        at = rng.randrange(len(before))
+        head, tail = before[:at], before[at:]
+        damaged = rng.choice([head, head + rng.choice(pieces) + tail, head + tail[9:]])
+        if at % 5 == 0:
+            damaged = gzip.compress(damaged)[: rng.choice([30, 9999])]
+        path.write_bytes(damaged)
+        with contextlib.suppress(DataError):
+            sample.reader().read(ReaderContext())
+        path.write_bytes(before)

@@ -77,7 +77,7 @@ def test_the_small_matrix_and_the_folder_above(tmp_path: Path) -> None:
     sample = kuairec(tmp_path / "KuaiRec 2.0" / "data")
     sample.main.rename(sample.main.with_name("small_matrix.csv"))
     assert read(tmp_path, matrix="small").name == "kuairec_small"
-    with pytest.raises(DataError, match="there is no big_matrix.csv in it"):
+    with pytest.raises(DataError, match=r"there is no big_matrix.csv in it"):
         read(tmp_path)
 
 

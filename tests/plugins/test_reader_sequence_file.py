@@ -20,10 +20,10 @@ def read(path: Path, **settings: Any) -> Dataset:
 
 
 def named(dataset: Dataset) -> dict[str, list[str]]:
-    return {
-        dataset.users["id"][user].as_py(): [dataset.items["id"][int(i)].as_py() for i in items]
-        for user, items in enumerate(dataset.interactions.histories())
-    }
+    """Returns the raw ids of every user's items by the user's raw id."""
+    users, items = (table["id"].to_pylist() for table in (dataset.users, dataset.items))
+    histories = dataset.interactions.histories()
+    return {user: [items[i] for i in histories[n]] for n, user in enumerate(users)}
 
 
 def write(path: Path, text: str) -> Path:
@@ -88,7 +88,7 @@ def test_pairs_have_two_tokens(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "\n \n"])
 def test_nothing_in_it(tmp_path: Path, text: str) -> None:
-    with pytest.raises(DataError, match="is empty|has no rows"):
+    with pytest.raises(DataError, match=r"is empty|has no rows"):
         read(write(tmp_path / "seq.txt", text))
 
 

@@ -19,11 +19,12 @@ from scipy.stats import spearmanr
 from dynmm_framework.data.tables import Histories, Interactions, TrainingData
 from dynmm_framework.errors import ArtifactError, StageError
 from dynmm_framework.testing import BackboneConformance
+from dynmm_framework.training.batches import lay_out
 from dynmm_framework.training.losses import binary_cross_entropy, cross_entropy, sampled_softmax
 from dynmm_plugins.sasrec.config import SASRecConfig
 from dynmm_plugins.sasrec.model import SASRec
 from dynmm_plugins.sasrec.network import Network
-from dynmm_plugins.sasrec.sequences import TrainingSequences
+from dynmm_plugins.sasrec.sequences import TrainingSequences, prepare
 
 NORMS = ("original", "pre", "post")
 SMALL: dict[str, Any] = {
@@ -59,6 +60,7 @@ def context(workdir: Path, **settings: Any) -> Any:
             "rng": lambda name: np.random.default_rng([7, *name.encode()]),
             "progress": lambda description, total=None: nullcontext(lambda n=1, note="": None),
             "epoch_finished": lambda epoch, metrics: None,
+            "record": lambda name, value: None,
             "log": lambda message: None,
             **settings,
         }
@@ -92,97 +94,103 @@ def network(norm: str = "post", **settings: Any) -> Network:
     return made
 
 
+def encode(made: Network, rows: list[list[int]], *, single: bool = False) -> list[torch.Tensor]:
+    """Returns the hidden states of each sequence."""
+    lengths = np.array([len(row) for row in rows])
+    layout = lay_out(lengths, single=single)
+    items = np.concatenate([rows[index] for index in layout.order])
+    inputs = prepare(layout, lengths, items, max_length=8, device="cpu")
+    states = made(inputs.items, inputs.positions, inputs.blocks)[torch.from_numpy(layout.cells)]
+    pieces = states.split(lengths[layout.order].tolist())
+    return [pieces[place] for place in np.argsort(layout.order)]
+
+
+@pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("norm", NORMS)
-def test_later_items_never_influence_earlier_states(norm: str) -> None:
-    made = network(norm)
-    items = torch.randint(0, 30, (4, 8))
-    changed = items.clone()
-    changed[:, 5:] = torch.randint(0, 30, (4, 3))
-    lengths = torch.full((4,), 8)
-    before, after = made(items, lengths), made(changed, lengths)
-    torch.testing.assert_close(before[:, :5], after[:, :5])
-    assert not torch.allclose(before[:, 5:], after[:, 5:])
-
-
-def test_in_training_too_later_items_never_influence_earlier_states() -> None:
-    made = network().train()
-    items = torch.randint(0, 30, (4, 8))
-    changed = items.clone()
-    changed[:, 5:] = torch.randint(0, 30, (4, 3))
-    states = []
-    for batch in (items, changed):
+def test_later_items_never_influence_earlier_states(norm: str, training: bool) -> None:
+    made = network(norm).train(training)
+    rng = np.random.default_rng(0)
+    items = rng.integers(0, 30, (4, 8))
+    changed = items.copy()
+    changed[:, 5:] = rng.integers(0, 30, (4, 3))
+    results = []
+    for rows in (items, changed):
         torch.manual_seed(1)
-        states.append(made(batch, torch.full((4,), 8)))
-    torch.testing.assert_close(states[0][:, :5], states[1][:, :5])
+        results.append(torch.stack(encode(made, rows.tolist())))
+    torch.testing.assert_close(results[0][:, :5], results[1][:, :5])
+    assert not torch.allclose(results[0][:, 5:], results[1][:, 5:])
 
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_training_without_dropout_computes_what_serving_computes(norm: str) -> None:
     made = network(norm, dropout=0.0, attention_dropout=1e-6)  # keeps the training path
-    items, lengths = torch.randint(0, 30, (4, 8)), torch.full((4,), 8)
-    expected = made(items, lengths)
-    torch.testing.assert_close(made.train()(items, lengths), expected)
+    rows = [[1, 2, 3, 4, 5, 6, 7, 8], [4, 3], [9, 9, 9, 9, 9, 9, 9]]
+    expected = encode(made, rows)
+    for ours, theirs in zip(encode(made.train(), rows), expected, strict=True):
+        torch.testing.assert_close(ours, theirs)
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_padding_changes_no_state(norm: str) -> None:
+def test_company_and_padding_change_no_state(norm: str) -> None:
     made = network(norm)
-    items = torch.randint(0, 30, (1, 3))
-    lengths = torch.tensor([3])
-    alone = made(items, lengths)
-    padded = torch.cat([items, torch.randint(0, 30, (1, 4))], dim=1)
-    torch.testing.assert_close(made(padded, lengths)[:, :3], alone)
+    rng = np.random.default_rng(0)
+    rows = [rng.integers(0, 30, size=size).tolist() for size in (3, 8, 1, 2, 7, 5, 3, 8, 1, 6)]
+    alone = [encode(made, [row])[0] for row in rows]
+    for single in (False, True):
+        together = encode(made, rows, single=single)
+        for ours, theirs in zip(together, alone, strict=True):
+            torch.testing.assert_close(ours, theirs)
 
 
 def test_positions_count_from_the_newest_item() -> None:
+    lengths = np.array([2, 3])
+    layout = lay_out(lengths, single=True)
+    inputs = prepare(layout, lengths, np.arange(5), max_length=8, device="cpu")
+    assert inputs.positions.tolist()[:2] == [6, 7]
+    assert inputs.positions.tolist()[3:] == [5, 6, 7]
     made = network()
-    with torch.no_grad():
-        made.positions.weight.zero_()
-        made.positions.weight[-1] = 1.0
-    seen = []
-    made.blocks[0].register_forward_pre_hook(lambda module, args: seen.append(args[0]))
-    made.norm = torch.nn.Identity()
-    made(torch.tensor([[1, 2, 0], [3, 4, 5]]), torch.tensor([2, 3]))
-    shift = seen[0] - made.items(torch.tensor([[1, 2, 0], [3, 4, 5]]))
-    assert shift[0, 1].mean().item() == pytest.approx(1)
-    assert shift[1, 2].mean().item() == pytest.approx(1)
-    assert shift[0, 0].abs().max().item() < 1e-6
-    assert shift[1, :2].abs().max().item() < 1e-6
+    moved = made(inputs.items, inputs.positions.clamp(min=1) - 1, inputs.blocks)
+    assert not torch.allclose(moved, made(inputs.items, inputs.positions, inputs.blocks))
+
+
+ONE_BLOCK = ((2, 4),)
 
 
 def test_original_norm_adds_the_residual_to_the_normalised_query() -> None:
     block = network("original").blocks[0]
-    x = torch.randn(2, 4, 16)
+    x = torch.randn(8, 16)
     normed = block.attention_norm(x)
-    middle = block.feed_forward_norm(normed + block.attention(normed, x, None))
+    middle = block.feed_forward_norm(normed + block.attention(normed, x, ONE_BLOCK, None))
     expected = middle + block.down(block.activation(block.up(middle)))
-    torch.testing.assert_close(block(x, None), expected)
+    torch.testing.assert_close(block(x, ONE_BLOCK, None), expected)
 
 
 def test_pre_and_post_norm_follow_their_formulas() -> None:
-    x = torch.randn(2, 4, 16)
+    x = torch.randn(8, 16)
     block = network("pre").blocks[0]
     normed = block.attention_norm(x)
-    middle = x + block.attention(normed, normed, None)
+    middle = x + block.attention(normed, normed, ONE_BLOCK, None)
     inner = block.feed_forward_norm(middle)
     expected = middle + block.down(block.activation(block.up(inner)))
-    torch.testing.assert_close(block(x, None), expected)
+    torch.testing.assert_close(block(x, ONE_BLOCK, None), expected)
     block = network("post").blocks[0]
-    middle = block.attention_norm(x + block.attention(x, x, None))
+    middle = block.attention_norm(x + block.attention(x, x, ONE_BLOCK, None))
     expected = block.feed_forward_norm(middle + block.down(block.activation(block.up(middle))))
-    torch.testing.assert_close(block(x, None), expected)
+    torch.testing.assert_close(block(x, ONE_BLOCK, None), expected)
 
 
 def test_attention_agrees_with_its_formula() -> None:
     attention = network(heads=2).blocks[0].attention
-    x = torch.randn(1, 3, 16)
-    q, k, v = (layer(x)[0] for layer in (attention.query, attention.key, attention.value))
+    x = torch.randn(3, 16)
+    q, k, v = (layer(x) for layer in (attention.query, attention.key, attention.value))
     heads = []
     for part in (slice(0, 8), slice(8, 16)):
         scores = q[:, part] @ k[:, part].T / math.sqrt(8)
         scores[torch.triu(torch.ones(3, 3, dtype=torch.bool), 1)] = -torch.inf
         heads.append(scores.softmax(-1) @ v[:, part])
-    torch.testing.assert_close(attention(x, x, None)[0], attention.output(torch.cat(heads, dim=-1)))
+    torch.testing.assert_close(
+        attention(x, x, ((1, 3),), None), attention.output(torch.cat(heads, dim=-1))
+    )
 
 
 def test_losses_agree_with_hand_computation() -> None:
@@ -217,10 +225,13 @@ def pairs(sequences: TrainingSequences) -> list[tuple[tuple[int, ...], int]]:
     """Returns every (inputs so far, target) that an epoch trains."""
     out = []
     for batch in sequences.batches(np.random.default_rng(0)):
-        width = batch.items.shape[1]
+        items = batch.inputs.items.tolist()
+        starts = []
+        for rows, width in batch.inputs.blocks:
+            for _ in range(rows):
+                starts += [len(starts)] * width
         for cell, target in zip(batch.cells.tolist(), batch.targets.tolist(), strict=True):
-            row, column = divmod(cell, width)
-            out.append((tuple(batch.items[row, : column + 1].tolist()), target))
+            out.append((tuple(items[starts[cell] : cell + 1]), target))
     return sorted(out)
 
 

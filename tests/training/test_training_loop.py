@@ -38,7 +38,7 @@ def test_training_learns_and_reports_every_epoch(tmp_path: Path) -> None:
     assert log.epochs[-1]["loss"] < 0.5 * log.epochs[0]["loss"]
     assert context.epochs[0][1].keys() == {"loss", "seconds"}
     assert not task.module.training
-    assert any("loss" in note for note in context.notes)
+    assert any("loss" in note and "targets/s" in note for note in context.notes)
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ SCHEMA = pa.schema(
 )
 
 _ID = re.compile(r"""["'](?:parent_)?asin["']\s*:\s*["']([^"']*)["']""")
+_INLINE_TAG = re.compile(r"</?(?:a|b|em|font|i|span|strong|u)(?:\s[^<>]{0,500})?>", re.IGNORECASE)
 _TAG = re.compile(r"<[^<>]{1,500}>")
 _PRICE = re.compile(r"\$?\s*(\d[\d,]*(?:\.\d+)?)")
 _SCRIPT = "getTime"
@@ -100,7 +101,8 @@ def _clean(value: Any) -> str | None:
         value = " ".join(part for part in value if isinstance(part, str))
     if not isinstance(value, str):
         return None
-    return " ".join(_TAG.sub(" ", html.unescape(value)).split()) or None
+    text = _INLINE_TAG.sub("", html.unescape(value))
+    return " ".join(_TAG.sub(" ", text).split()) or None
 
 
 def _categories(record: dict[str, Any]) -> list[str] | None:

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from dynmm_framework.data.arrow import listed
 from dynmm_framework.data.columns import Field
-from dynmm_framework.data.files import folder_content, require_file
+from dynmm_framework.data.files import files_in, folder_content, require_file
 from dynmm_framework.data.jsonlines import first_objects, read_json_lines
 from dynmm_framework.data.rows import Findings, build
 from dynmm_framework.data.tables import Dataset
@@ -51,10 +51,10 @@ class AmazonReviews:
     def files(self, ctx: Context) -> Sequence[Path]:
         path = Path(self.config.path).expanduser()
         metadata = self.config.metadata
-        if path.is_dir():
-            path, found = _in_folder(path)
-        else:
-            found = None
+        found = None
+        entries = files_in(path)
+        if entries is not None:
+            path, found = _choose(path, entries)
         if metadata is not None:
             found = Path(metadata).expanduser()
         findings = Findings()
@@ -89,9 +89,9 @@ class AmazonReviews:
         )
 
 
-def _in_folder(folder: Path) -> tuple[Path, Path | None]:
+def _choose(folder: Path, entries: Sequence[Path]) -> tuple[Path, Path | None]:
     """Returns the file of reviews of a folder, and the file of metadata that goes with it."""
-    files = sorted(path for path in folder.iterdir() if _SUFFIX.search(path.name))
+    files = [path for path in entries if _SUFFIX.search(path.name)]
     metadata = [path for path in files if path.name.startswith(_METADATA)]
     reviews = [path for path in files if path not in metadata]
     if len(reviews) != 1:

@@ -24,6 +24,10 @@ class TableFile(Block):
     """Between the fields of delimited text, one or more characters; null finds it out."""
     encoding: str = "utf-8"
     """Of delimited text: ``utf-8``, ``latin-1``, ``cp1252``, ``utf-16`` …"""
+    quoting: bool = True
+    """Whether fields of delimited text may be enclosed in double quotes; false takes quotes as they
+    are.
+    """
     header: bool = True
     """Whether the first line of delimited text names the columns."""
 

@@ -56,6 +56,7 @@ def read_table(path: Path, fields: Sequence[Field], config: TableFile) -> pa.Tab
     layout = Layout(
         separator=config.separator or _separator(path, config.encoding),
         header=config.header,
+        quoting=config.quoting,
         encoding=config.encoding,
     )
     return read_delimited(path, fields, layout=layout)

@@ -202,10 +202,10 @@ def _with_text(table: pa.Table, parts: Sequence[str]) -> pa.Table:
     """Joins the columns that make up the text."""
     if not parts:
         return table
-    joined = pc.binary_join_element_wise(
-        *(table.column(name) for name in parts), " ", null_handling="skip"
-    )
-    text = pc.if_else(pc.equal(joined, ""), None, joined)
+    text = table.column(parts[0])
+    for name in parts[1:]:
+        part = table.column(name)
+        text = pc.coalesce(pc.binary_join_element_wise(text, part, " "), text, part)
     return table.drop_columns(list(parts)).append_column("text", text)
 
 
@@ -231,7 +231,7 @@ def _existing(
 ) -> pa.Array:
     """Returns the paths of the files that exist, null for the others."""
     paths = [folder / name if name is not None else None for name in names.to_pylist()]
-    found = [str(place) if place is not None and place.is_file() else None for place in paths]
+    found = [str(place) if place is not None and _is_file(place) else None for place in paths]
     named = [place for place in paths if place is not None]
     missing = len(named) - sum(place is not None for place in found)
     if named and missing == len(named):
@@ -243,3 +243,10 @@ def _existing(
     elif missing:
         ctx.log(f"{path.name}: {missing:,} of {len(named):,} {kind} files do not exist")
     return pa.array(found, pa.string())
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is none, such as a whole sentence
+        return False

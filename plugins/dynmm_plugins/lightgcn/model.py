@@ -8,13 +8,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from dynmm_framework.data.tables import Histories
+from dynmm_framework.training.folding import UserVectors, distinct_items
 from dynmm_framework.training.loop import train
 from dynmm_framework.training.sampling import NegativeSampler
 from dynmm_framework.training.seeding import seeded
 from dynmm_framework.training.state import to_array
 from dynmm_plugins.lightgcn.config import LightGCNConfig
-from dynmm_plugins.lightgcn.network import Graph, GraphVectors, LightGCNNetwork
+from dynmm_plugins.lightgcn.network import Graph, LightGCNNetwork
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from dynmm_framework.data.tables import TrainingData
+    from dynmm_framework.data.tables import Histories, TrainingData
     from dynmm_framework.protocols import Context, State
 
 
@@ -50,34 +50,35 @@ class LightGCN:
 
     def __init__(self, config: LightGCNConfig) -> None:
         self.config = config
-        self._vectors: GraphVectors | None = None
+        self._users: UserVectors | None = None
+        self._items: Tensor | None = None  # (n_items, dim)
 
     def fit(self, data: TrainingData, ctx: Context) -> None:
-        histories = _distinct(data.histories)
+        histories = distinct_items(data.histories)
         with seeded(ctx, "initialisation"):
             network = LightGCNNetwork(Graph(histories), self.config)
         train(LightGCNTask(network, histories, self.config), self.config, ctx)
-        self._vectors = network.vectors()
+        self._users, self._items = network.vectors(histories)
 
     def item_vectors(self) -> Tensor:
-        return self._fitted().items
+        return self._fitted()[1]
 
     def user_vectors(self, histories: Histories) -> Tensor:
-        return self._fitted().of(histories)
+        return self._fitted()[0].of(histories)
 
     def get_state(self) -> State:
-        if self._vectors is None:
+        if self._users is None or self._items is None:
             return {}
-        return {name: to_array(tensor) for name, tensor in vars(self._vectors).items()}
+        return {"items": to_array(self._items), **self._users.state()}
 
     def load_state(self, state: State) -> None:
-        tensors = {name: torch.from_numpy(np.array(array)) for name, array in state.items()}
-        self._vectors = GraphVectors(**tensors) if tensors else None
+        self._users = UserVectors.restore(state) if state else None
+        self._items = torch.from_numpy(np.array(state["items"])) if state else None
 
-    def _fitted(self) -> GraphVectors:
-        if self._vectors is None:
+    def _fitted(self) -> tuple[UserVectors, Tensor]:
+        if self._users is None or self._items is None:
             raise RuntimeError("lightgcn is not fitted: call fit or load_state first")
-        return self._vectors
+        return self._users, self._items
 
 
 class TripleSampler:
@@ -111,10 +112,11 @@ class LightGCNTask:
     ) -> None:
         self.module = network
         self.config = config
+        self.histories = histories
         self.sampler = TripleSampler(histories)
         self.n_targets = self.sampler.n_draws
         self.n_batches = -(-self.n_targets // config.batch_size)
-        self._vectors: GraphVectors | None = None
+        self._vectors: tuple[UserVectors, Tensor] | None = None
 
     def batches(self, rng: np.random.Generator) -> Iterator[Tensor]:
         """Yields triples of graph nodes, ``(3, batch)``."""
@@ -135,18 +137,6 @@ class LightGCNTask:
     def score(self, histories: Histories) -> Tensor:
         # All chunks of one validation share one propagation.
         if self._vectors is None:
-            self._vectors = self.module.vectors()
-        return self._vectors.of(histories) @ self._vectors.items.T
-
-
-def _distinct(histories: Histories) -> Histories:
-    """Returns each user's distinct items, sorted."""
-    keys = np.unique(histories.rows * histories.n_items + histories.items)
-    rows, items = np.divmod(keys, max(histories.n_items, 1))
-    lengths = np.bincount(rows, minlength=len(histories))
-    return Histories(
-        offsets=np.concatenate([[0], np.cumsum(lengths)]),
-        items=items.astype(np.int32),
-        n_items=histories.n_items,
-        users=histories.users,
-    )
+            self._vectors = self.module.vectors(self.histories)
+        users, items = self._vectors
+        return users.of(histories) @ items.T

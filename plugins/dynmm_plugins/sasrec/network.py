@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from dynmm_framework.training.dropout import MaskSource
 from dynmm_plugins.sasrec.config import SASRecConfig
 
-
 Blocks = tuple[tuple[int, int], ...]
 """Rows and width of each rectangle of sequences; see :mod:`dynmm_framework.training.batches`."""
 
@@ -144,7 +143,7 @@ class Network(nn.Module):
         Returns:
             Hidden states, ``(size, hidden_size)``; each has seen its item and those before it.
         """
-        x = self.items(items) * self.scale + self.positions(positions)
+        x: Tensor = self.items(items) * self.scale + self.positions(positions)
         if self.norm_first:
             x = self.norm(x)
         masks = MaskSource(x.device) if self.training else None
@@ -152,4 +151,6 @@ class Network(nn.Module):
             x = masks.dropout(x, self.dropout)
         for block in self.blocks:
             x = block(x, blocks, masks)
-        return x if self.norm_first else self.norm(x)
+        if not self.norm_first:
+            x = self.norm(x)
+        return x
