@@ -47,7 +47,7 @@ def _plain_help(command: click.Command, ctx: click.Context) -> str:
     options = [
         record
         for param in command.get_params(ctx)
-        if (record := param.get_help_record(ctx)) is not None
+        if isinstance(param, click.Option) and (record := param.get_help_record(ctx)) is not None
     ]
     if options:
         with formatter.section("Options"):

@@ -12,7 +12,7 @@ import click
 from dynmm_framework.cli.arguments import json_option, offline_option
 from dynmm_framework.cli.command import Group
 from dynmm_framework.cli.guard import OK, USER_ERROR
-from dynmm_framework.cli.invocation import Invocation
+from dynmm_framework.cli.invocation import Invocation, clipped
 from dynmm_framework.cli.registry import cache_fetcher, cache_state, cached_folder, load_registry
 
 if TYPE_CHECKING:
@@ -62,8 +62,8 @@ def list_datasets(invocation: Invocation, as_json: bool) -> None:
         invocation.json(rows)
         return
     invocation.table(
-        ("name", "files", "summary", "licence"),
-        ((row["name"], row["files"], row["summary"], row["licence"]) for row in rows),
+        ("name", "files", "summary"),
+        ((row["name"], row["files"], clipped(row["summary"])) for row in rows),
     )
 
 

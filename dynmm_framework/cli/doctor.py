@@ -23,8 +23,16 @@ OLDEST_PYTHON = (3, 11)
 LITTLE_SPACE = 2e9
 """Free bytes below which a warning is due: a cached dataset and a run's models fit in this."""
 
-Status = Literal["ok", "warning", "failed"]
-_STYLES: Mapping[Status, str] = {"ok": "green", "warning": "yellow", "failed": "bold red"}
+FOR_DEVELOPERS = ("all", "test", "dev", "docs")
+"""Extras whose absence is no news."""
+
+Status = Literal["ok", "absent", "warning", "failed"]
+_STYLES: Mapping[Status, str] = {
+    "ok": "green",
+    "absent": "dim",
+    "warning": "yellow",
+    "failed": "bold red",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +41,7 @@ class Finding:
 
     Attributes:
         what: What was looked at.
-        status: ``failed`` is something that has to be mended.
+        status: ``failed`` has to be mended; ``absent`` is optional.
         detail: What was found.
         advice: What to do about it.
     """
@@ -111,14 +119,14 @@ def _libraries() -> Iterator[Finding]:
     for extra in ("", *extras):
         wanted = [entry for entry in declared if _applies(entry, extra)]
         wanted = [entry for entry in wanted if entry.name != DISTRIBUTION]
-        if not wanted:
+        if not wanted or extra in FOR_DEVELOPERS:
             continue
-        present, amiss = [], []
+        present, amiss, missing = [], [], []
         for entry in wanted:
             try:
                 found = version(entry.name)
             except PackageNotFoundError:
-                amiss.append(f"{entry.name} is not installed")
+                missing.append(entry.name)
                 continue
             if entry.specifier.contains(found, prereleases=True):
                 present.append(f"{entry.name} {found}")
@@ -126,11 +134,13 @@ def _libraries() -> Iterator[Finding]:
                 amiss.append(f"{entry.name} {found} is not {entry.specifier}")
         what = f"extra {extra}" if extra else "libraries"
         target = f"{DISTRIBUTION}[{extra}]" if extra else DISTRIBUTION
-        if not amiss:
+        if not amiss and not missing:
             yield Finding(what, "ok", ", ".join(present))
-        else:
-            advice = f"Install: pip install '{target}'"
-            yield Finding(what, "warning" if extra else "failed", "; ".join(amiss), advice)
+            continue
+        status: Status = "failed" if not extra else "warning" if amiss else "absent"
+        if missing:
+            amiss.append(f"not installed: {', '.join(missing)}")
+        yield Finding(what, status, "; ".join(amiss), f"Install: pip install '{target}'")
 
 
 def _extras_of(entry: object) -> Iterator[str]:

@@ -197,6 +197,15 @@ def _console(stream: TextIO) -> Console:
     return Console(file=stream, width=width)
 
 
+def clipped(text: str) -> Text:
+    """Returns a cell that a narrow terminal cuts short rather than fold over several lines."""
+    from rich.text import Text
+
+    from dynmm_framework.reports.text import printable
+
+    return Text(printable(text), no_wrap=True, overflow="ellipsis")
+
+
 def plain(value: Any) -> Any:
     """Returns ``value`` as JSON types: paths as text, NaN and infinities as ``None``."""
     if isinstance(value, float):

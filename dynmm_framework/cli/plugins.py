@@ -9,7 +9,7 @@ import click
 
 from dynmm_framework.cli.arguments import json_option
 from dynmm_framework.cli.command import Group
-from dynmm_framework.cli.invocation import Invocation
+from dynmm_framework.cli.invocation import Invocation, clipped
 
 if TYPE_CHECKING:
     from dynmm_framework.catalogue import Catalogue
@@ -55,14 +55,15 @@ def list_plugins(invocation: Invocation, kind: str | None, as_json: bool) -> Non
         invocation.json(rows)
         return
     invocation.table(
-        ("kind", "name", "distribution", "status", "summary or reason"),
+        ("kind", "name", "from", "summary"),
         (
             (
                 row["kind"],
                 row["name"],
-                f"{row['distribution']} {row['version']}",
-                row["status"],
-                row["reason"] or row["summary"],
+                clipped(f"{row['distribution']} {row['version']}"),
+                clipped(row["summary"])
+                if row["status"] == "ok" and not row["reason"]
+                else f"{row['status']}: {row['reason']}",
             )
             for row in rows
         ),
@@ -208,16 +209,14 @@ def _settings(
         yield {
             "name": f"{prefix}{name}",
             "type": type_text(field, definitions),
-            "default": "required" if name in required else _default_text(field.get("default")),
+            "default": _default(field, inner, required=name in required),
             "description": " ".join(str(field.get("description", "")).split()),
         }
         if inner is not None:
             yield from _settings(inner, definitions, f"{prefix}{name}.")
 
 
-def _block(
-    field: Mapping[str, Any], definitions: Mapping[str, Any]
-) -> Mapping[str, Any] | None:
+def _block(field: Mapping[str, Any], definitions: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """Returns the schema of the nested block that a field holds, or may hold."""
     parts = [_resolved(part, definitions) for part in (field, *field.get("anyOf", ()))]
     return next((part for part in parts if part.get("properties")), None)
@@ -229,10 +228,18 @@ def _resolved(field: Mapping[str, Any], definitions: Mapping[str, Any]) -> Mappi
     return resolved
 
 
-def _default_text(value: Any) -> str:
+def _default(field: Mapping[str, Any], block: object, *, required: bool) -> str:
+    if required:
+        return "required"
+    value = field.get("default")
+    return "as below" if block is not None and value is not None else _text(value)
+
+
+def _text(value: Any) -> str:
+    """Returns a value as one would write it into YAML."""
     import json
 
-    return "null" if value is None else value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 _BOUNDS = {
@@ -248,9 +255,9 @@ def type_text(field: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
     """Returns a JSON schema's type in words, bounds included: ``integer ≥ 1``."""
     field = _resolved(field, definitions)
     if "const" in field:
-        return _default_text(field["const"])
+        return _text(field["const"])
     if "enum" in field:
-        return " | ".join(_default_text(value) for value in field["enum"])
+        return " | ".join(_text(value) for value in field["enum"])
     for union in ("anyOf", "oneOf"):
         if union in field:
             parts = [type_text(part, definitions) for part in field[union]]
@@ -258,8 +265,10 @@ def type_text(field: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
     kind = field.get("type", "anything")
     if kind == "array":
         items = field.get("items")
-        inner = f" of {type_text(items, definitions)}" if isinstance(items, Mapping) else ""
-        return f"list{inner}"
+        if not isinstance(items, Mapping):
+            return "list"
+        inner = type_text(items, definitions)
+        return f"list of ({inner})" if " | " in inner else f"list of {inner}"
     bounds = [f"{sign} {field[key]:g}" for key, sign in _BOUNDS.items() if key in field]
     if "minLength" in field:
         bounds.append(f"of {field['minLength']}+ characters")

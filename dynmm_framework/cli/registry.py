@@ -10,7 +10,7 @@ import click
 from dynmm_framework.cli.arguments import json_option
 from dynmm_framework.cli.command import Group
 from dynmm_framework.cli.guard import OK, USER_ERROR
-from dynmm_framework.cli.invocation import Invocation
+from dynmm_framework.cli.invocation import Invocation, clipped
 
 if TYPE_CHECKING:
     from dynmm_framework.artifacts.records import Record, Registry
@@ -85,8 +85,8 @@ def list_records(invocation: Invocation, kind: str | None, as_json: bool) -> Non
         invocation.json(rows)
         return
     invocation.table(
-        ("kind", "name", "files", "licence", "summary"),
-        ((row["kind"], row["name"], row["state"], row["licence"], row["summary"]) for row in rows),
+        ("kind", "name", "files", "summary"),
+        ((row["kind"], row["name"], row["state"], clipped(row["summary"])) for row in rows),
     )
 
 

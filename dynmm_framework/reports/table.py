@@ -199,7 +199,8 @@ def rich_table(table: MetricTable, *, width: int, intervals: bool = False) -> Ta
     wide = _draw(table, intervals=intervals, transposed=False)
     if _needs(wide) <= width:
         return wide
-    return _draw(table, intervals=intervals, transposed=True)
+    tall = _draw(table, intervals=intervals, transposed=True)
+    return tall if _needs(tall) < _needs(wide) else wide
 
 
 def _needs(table: Table) -> int:

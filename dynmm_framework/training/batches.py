@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-BLOCK_GROWTH = 1.3
+BLOCK_GROWTH = 1.6
 """Within a block the longest sequence is at most about this many times the shortest."""
 
 

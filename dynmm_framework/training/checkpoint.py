@@ -28,12 +28,16 @@ logger = logging.getLogger("dynmm")
 
 SCHEMA_VERSION = 1
 
+Arrays = dict[str, NDArray[Any]]
+"""Named arrays."""
+
 
 class Progress(BaseModel):
     """How far a training has come: the JSON part of a checkpoint.
 
     Attributes:
         epoch: Epochs finished.
+        steps: Batches finished.
         history: One record for each of them.
         best_epoch: Epoch of the best validation so far; 0 before the first.
         best_value: Its value of the monitored metric.
@@ -43,6 +47,7 @@ class Progress(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     epoch: int = 0
+    steps: int = 0
     history: list[dict[str, float]] = []
     best_epoch: int = 0
     best_value: float = 0.0
@@ -90,9 +95,15 @@ class CheckpointFolder:
         progress: Progress,
         module: nn.Module,
         optimizer: torch.optim.Optimizer,
-        best: Mapping[str, NDArray[Any]],
+        kept: Mapping[str, Arrays],
     ) -> None:
         """Replaces the checkpoint.
+
+        Args:
+            progress: How far the training has come.
+            module: Its parameters and buffers.
+            optimizer: Its state.
+            kept: Further groups of arrays, such as the best weights so far.
 
         Raises:
             ArtifactError: If it cannot be written; the previous one stays.
@@ -100,7 +111,8 @@ class CheckpointFolder:
         self.folder.mkdir(parents=True, exist_ok=True)
         described, arrays = _flatten(optimizer)
         arrays |= {f"module/{name}": value for name, value in module_state(module).items()}
-        arrays |= {f"best/{name}": value for name, value in best.items()}
+        for group, values in kept.items():
+            arrays |= {f"kept/{group}/{name}": value for name, value in values.items()}
         path = self.folder / f"epoch-{progress.epoch:06d}.safetensors"
         save_arrays(path, arrays)
         document = _Document(
@@ -118,11 +130,11 @@ class CheckpointFolder:
 
     def load(
         self, module: nn.Module, optimizer: torch.optim.Optimizer
-    ) -> tuple[Progress, dict[str, NDArray[Any]]] | None:
+    ) -> tuple[Progress, dict[str, Arrays]] | None:
         """Restores module and optimiser in place.
 
         Returns:
-            The progress and the best weights so far; ``None``, said in the log, if there is no
+            The progress and the further groups of arrays; ``None``, said in the log, if there is no
             checkpoint, it is damaged, or it belongs to another training.
         """
         if not self._document.exists():
@@ -142,7 +154,11 @@ class CheckpointFolder:
             return None
         load_module_state(module, _under("module/", arrays))
         _restore(optimizer, document.optimizer, _under("optimizer/", arrays))
-        return document.progress, _under("best/", arrays)
+        kept: dict[str, Arrays] = {}
+        for key, value in _under("kept/", arrays).items():
+            group, name = key.split("/", 1)
+            kept.setdefault(group, {})[name] = value
+        return document.progress, kept
 
     def delete(self) -> None:
         """Removes the checkpoint."""

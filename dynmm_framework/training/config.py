@@ -22,6 +22,10 @@ class LoopConfig(Block):
     """Decoupled weight decay; 0 is off."""
     clip_norm: Annotated[float, Field(ge=0)] = 5.0
     """Largest norm of the gradient; 0 is off."""
+    average: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Decay of an exponential moving average of the weights, one update a step; the averaged
+    weights are validated and kept. 0 keeps the weights themselves. Over the first steps the
+    average is shorter, about a tenth of the steps so far."""
     patience: Annotated[int, Field(ge=0)] = 10
     """Validations without improvement before training stops; 0 trains all epochs."""
     validate_every: Annotated[int, Field(ge=1)] = 1

@@ -14,16 +14,15 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from dynmm_framework.data.tables import Histories
 from dynmm_framework.errors import StageError
 from dynmm_framework.protocols import Context, Scores
-from dynmm_framework.training.checkpoint import CheckpointFolder, Progress, training_digest
+from dynmm_framework.training.checkpoint import Arrays, CheckpointFolder, Progress, training_digest
 from dynmm_framework.training.config import LoopConfig
 from dynmm_framework.training.seeding import seed_torch, seeded
-from dynmm_framework.training.state import load_module_state, module_state
+from dynmm_framework.training.state import load_module_state, module_state, to_array
 
 NOTE_SECONDS = 0.2
 """Least time between updates of the progress bar's note."""
@@ -136,7 +135,15 @@ class _Training:
     optimizer: torch.optim.Optimizer
     name: str
     progress: Progress = field(default_factory=Progress)
-    best: dict[str, NDArray[Any]] = field(default_factory=dict)
+    best: Arrays = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.parameters = dict(self.task.module.named_parameters())
+        self.averages: dict[str, torch.Tensor] = {}
+        if self.config.average:
+            self.averages = {
+                name: parameter.detach().clone() for name, parameter in self.parameters.items()
+            }
 
     def run(self) -> TrainingLog:
         settings = {
@@ -154,7 +161,10 @@ class _Training:
         )
         restored = checkpoint.load(self.task.module, self.optimizer)
         if restored is not None:
-            self.progress, self.best = restored
+            self.progress, kept = restored
+            self.best = kept.get("best", {})
+            for name, value in kept.get("average", {}).items():
+                self.averages[name].copy_(torch.from_numpy(value))
             self.ctx.log(f"resumed after epoch {self.progress.epoch}")
         saved_at = time.monotonic()
         with (
@@ -166,11 +176,13 @@ class _Training:
                 self._epoch(advance)
                 due = self.progress.epoch % self.config.checkpoint_every == 0
                 if due and time.monotonic() - saved_at >= self.config.checkpoint_seconds:
-                    checkpoint.save(self.progress, self.task.module, self.optimizer, self.best)
+                    self._save(checkpoint)
                     saved_at = time.monotonic()
         stopped = self._stopped()
         if self.best:
             load_module_state(self.task.module, self.best)
+        elif self.averages:
+            self._swap_averages()
         self.task.module.eval()
         self.optimizer.zero_grad(set_to_none=True)
         checkpoint.delete()
@@ -181,6 +193,11 @@ class _Training:
         )
         self.ctx.record("training", asdict(log))
         return log
+
+    def _save(self, checkpoint: CheckpointFolder) -> None:
+        average = {name: to_array(tensor) for name, tensor in self.averages.items()}
+        kept = {"best": self.best, "average": average}
+        checkpoint.save(self.progress, self.task.module, self.optimizer, kept)
 
     def _stopped(self) -> str:
         if self.progress.epoch >= self.config.epochs:
@@ -242,14 +259,32 @@ class _Training:
         if self.config.clip_norm:
             _scale(gradients, norm, self.config.clip_norm)
         self.optimizer.step()
+        self.progress.steps += 1
+        if self.averages:
+            steps = self.progress.steps
+            decay = min(self.config.average, (1 + steps) / (10 + steps))
+            torch._foreach_lerp_(
+                list(self.averages.values()),
+                [parameter.detach() for parameter in self.parameters.values()],
+                1 - decay,
+            )
+
+    def _swap_averages(self) -> None:
+        """Exchanges the module's weights and their averages."""
+        for name, parameter in self.parameters.items():
+            if name in self.averages:
+                parameter.data, self.averages[name] = self.averages[name], parameter.data
 
     def _validate(self, epoch: int) -> dict[str, float]:
         validator = self.ctx.validator
         if validator is None:
             return {}
         self.task.module.eval()
+        self._swap_averages()
         with torch.inference_mode():
             metrics = {key: float(value) for key, value in validator(self.task.score).items()}
+        weights = module_state(self.task.module)
+        self._swap_averages()
         value = metrics[validator.metric]
         sign = 1 if validator.higher_is_better else -1
         improved = math.isfinite(value) and (
@@ -258,7 +293,7 @@ class _Training:
         if improved:
             self.progress.best_epoch, self.progress.best_value = epoch, value
             self.progress.waited = 0
-            self.best = module_state(self.task.module)
+            self.best = weights
         else:
             self.progress.waited += 1
         # A metric may be undefined on these users; JSON has no word for it.

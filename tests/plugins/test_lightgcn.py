@@ -13,7 +13,6 @@ import torch
 from dynmm_framework.data.splits import Split
 from dynmm_framework.data.tables import Dataset, Histories, Interactions, TrainingData
 from dynmm_framework.testing import BackboneConformance
-from dynmm_framework.testing.contexts import ContextFactory
 from dynmm_plugins.lightgcn.config import LightGCNConfig
 from dynmm_plugins.lightgcn.model import LightGCN, LightGCNTask, TripleSampler
 from dynmm_plugins.lightgcn.network import Graph, LightGCNNetwork
@@ -34,7 +33,10 @@ class TestLightGCNConformance(BackboneConformance):
         "learning_rate": 0.005,
         "validate_every": 5,
     }
-    expected: ClassVar[dict[str, tuple[float, float]]] = {"ndcg@10": (0.15, 0.21)}
+    expected: ClassVar[dict[str, tuple[float, float]]] = {
+        "ndcg@10": (0.16, 0.22),
+        "coverage@10": (0.8, 1.0),  # popularity alone reaches 0.15 and 0.30
+    }
 
 
 def training_data(lists: list[list[int]], n_items: int) -> TrainingData:
@@ -243,28 +245,3 @@ def test_state_is_empty_before_fit_and_can_be_restored() -> None:
     assert model.get_state() == {}
     model.load_state({})
     assert model.get_state() == {}
-
-
-def test_a_resumed_training_ends_like_an_undisturbed_one(
-    dynmm_context: ContextFactory, dynmm_split: Split, dynmm_dataset: Dataset
-) -> None:
-    data = dynmm_split.training_data(dynmm_dataset.items)
-    config = LightGCNConfig(dim=8, epochs=6, batch_size=512, checkpoint_seconds=0)
-    whole = LightGCN(config)
-    whole.fit(data, dynmm_context())
-    stopping = dynmm_context()
-    validate, calls = stopping.validator, iter(range(100))
-    assert validate is not None
-
-    def interrupt(epoch: int, metrics: Any) -> None:
-        if next(calls) == 3:
-            raise KeyboardInterrupt
-
-    kept = stopping.epoch_finished
-    object.__setattr__(stopping, "epoch_finished", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        LightGCN(config).fit(data, stopping)
-    object.__setattr__(stopping, "epoch_finished", kept)
-    resumed = LightGCN(config)
-    resumed.fit(data, stopping)
-    torch.testing.assert_close(resumed.item_vectors(), whole.item_vectors(), rtol=0, atol=0)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import scipy  # noqa: F401
-
 from broken_plugin import spec
+
 from dynmm_framework.hookspecs import hookimpl
 from dynmm_framework.specs import ComponentSpec
 

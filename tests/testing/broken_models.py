@@ -6,8 +6,8 @@ import random
 from typing import Any
 
 import numpy as np
-
 from broken_configs import GoodConfig
+
 from dynmm_framework.data.tables import Histories, TrainingData
 
 
@@ -227,6 +227,28 @@ class NoState(Good):
 class LearnsNothing(Good):
     def learned(self, data: TrainingData) -> dict[str, np.ndarray]:
         return {name: np.zeros_like(value) for name, value in super().learned(data).items()}
+
+
+class OtherOnGPU(Good):
+    """Computes something on a GPU that its state does not hold."""
+
+    extra = 0.0
+
+    def fit(self, data: TrainingData, ctx: Any) -> None:
+        super().fit(data, ctx)
+        self.extra = 0.0 if ctx.device == "cpu" else 1.0
+
+    def score(self, histories: Histories, candidates: Any = None) -> np.ndarray:
+        return super().score(histories, candidates) + self.extra
+
+
+class NothingOnGPU(Good):
+    """Learns on the CPU only."""
+
+    def fit(self, data: TrainingData, ctx: Any) -> None:
+        super().fit(data, ctx)
+        if ctx.device != "cpu":
+            self.state = {name: np.zeros_like(value) for name, value in self.state.items()}
 
 
 class Epochs(Good):

@@ -22,7 +22,7 @@ BASELINES = {
             "DividesByCounts", "ChangesHistories", "ChangesCandidates", "StateBeforeFit",
             "ForgetsNoise", "ForgetsStrangers", "StateOfLists", "NoState", "LearnsNothing",
             "Epochs", "EpochsWithoutCheckpoint", "StartsOver", "ForgetsProgress",
-            "SwallowsErrors",
+            "SwallowsErrors", "OtherOnGPU", "NothingOnGPU",
         )
     },
 }  # fmt: skip

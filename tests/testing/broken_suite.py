@@ -1,4 +1,5 @@
-"""Conformance tests of broken components, run by test_testing_conformance.py in a pytest of its own.
+"""Conformance tests of broken components, run by test_testing_conformance.py in a pytest of its
+own.
 
 Not collected by itself: most of these tests are meant to fail.
 """
@@ -7,10 +8,10 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-import pytest
-
 import broken_heavy_plugin
 import broken_plugin
+import pytest
+
 from dynmm_framework.catalogue import Catalogue, load_catalogue
 from dynmm_framework.hookspecs import hookimpl
 from dynmm_framework.testing import BackboneConformance, BaselineConformance
@@ -41,9 +42,22 @@ for name in broken_plugin.BACKBONES:
 
 Test_lossy.config = {"rate": 0.25}  # noqa: F821
 Test_heavy = suite("heavy")
-Test_missing = suite("gud")
+Test_missing = suite("goood")
 Test_nameless = suite("")
 Test_expects_nothing = suite("good", expected={})
 Test_expects_anything = suite("good", expected={"ndcg@10": (0.0, 1.0)})
 Test_expects_no_cutoff = suite("good", expected={"ndcg": (0.3, 0.5)})
+
+
+class PretendedGPU:
+    """These components never look for a GPU, so it can be pretended."""
+
+    @pytest.fixture(autouse=True)
+    def gpu(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+
+
+Test_on_gpu = suite("Epochs", PretendedGPU, BaselineConformance)
+Test_OtherOnGPU = suite("OtherOnGPU", PretendedGPU, BaselineConformance)
+Test_NothingOnGPU = suite("NothingOnGPU", PretendedGPU, BaselineConformance)
 Test_tolerant = suite("Unseeded", deterministic_within=0.1)

@@ -175,35 +175,64 @@ class Interrupted(Regression):
         return super().loss(batch)
 
 
-@pytest.mark.parametrize("amsgrad", [False, True])
-def test_an_interrupted_training_resumes_to_the_same_weights(tmp_path: Path, amsgrad: bool) -> None:
+@pytest.mark.parametrize("validated", [True, False])
+@pytest.mark.parametrize(("amsgrad", "average"), [(False, 0.0), (True, 0.9)])
+def test_an_interrupted_training_resumes_to_the_same_weights(
+    tmp_path: Path, amsgrad: bool, average: float, validated: bool
+) -> None:
     def optimizer(task: Regression) -> torch.optim.Optimizer:
         return torch.optim.Adam(task.module.parameters(), betas=(0.8, 0.9), amsgrad=amsgrad)
 
-    whole = Regression()
-    expected = train(
-        whole,
-        config(),
-        StubContext(tmp_path / "a", validator=FixedValidator([1, 5, 2, 3, 4])),
-        optimizer=optimizer(whole),
-    )
-    broken, validator = Interrupted(), FixedValidator([1, 5, 2, 3, 4])
+    def validator() -> FixedValidator | None:
+        return FixedValidator([1, 5, 2, 3, 4]) if validated else None
+
+    whole, settings = Regression(), config(average=average)
+    undisturbed = StubContext(tmp_path / "a", validator=validator())
+    expected = train(whole, settings, undisturbed, optimizer=optimizer(whole))
+    broken, shared = Interrupted(), validator()
+    context = StubContext(tmp_path / "b", validator=shared)
     with pytest.raises(KeyboardInterrupt):
-        train(
-            broken,
-            config(),
-            StubContext(tmp_path / "b", validator=validator),
-            optimizer=optimizer(broken),
-        )
-    resumed, context = Regression(), StubContext(tmp_path / "b", validator=validator)
-    log = train(resumed, config(), context, optimizer=optimizer(resumed))
+        train(broken, settings, context, optimizer=optimizer(broken))
+    resumed, context = Regression(), StubContext(tmp_path / "b", validator=shared)
+    log = train(resumed, settings, context, optimizer=optimizer(resumed))
     assert context.logged == ["resumed after epoch 2"]
     assert [epoch for epoch, _ in context.epochs] == [3, 4, 5]
     assert same(weights(resumed), weights(whole))
     strip = [{**record, "seconds": 0} for record in log.epochs]
     assert strip == [{**record, "seconds": 0} for record in expected.epochs]
-    assert log.best_epoch == expected.best_epoch == 2
+    assert log.best_epoch == expected.best_epoch == (2 if validated else 5)
     assert not (tmp_path / "b" / "checkpoints" / "train").exists()
+
+
+@pytest.mark.parametrize("values", [None, [1, 2]])
+def test_the_average_of_the_weights_is_what_is_validated_and_kept(
+    tmp_path: Path, values: list[float] | None
+) -> None:
+    task = Regression()
+    task.n_batches = 1
+    expected, raw, seen = weights(task), [], []
+
+    class Watching(FixedValidator):
+        def __call__(self, score: object) -> dict[str, float]:
+            seen.append(weights(task))
+            return super().__call__(score)
+
+    def step(self: torch.optim.Optimizer, *_: object) -> None:
+        raw.append(weights(task))
+
+    optimizer = torch.optim.SGD(task.module.parameters(), lr=0.1)
+    optimizer.register_step_post_hook(step)
+    validator = Watching(values) if values else None
+    context = StubContext(tmp_path, validator=validator)
+    train(task, config(epochs=2, average=0.15), context, optimizer=optimizer)
+    # The average starts short: its decay is 2/11 after one step, were it not for the limit.
+    for after in raw:
+        expected = {name: 0.15 * old + 0.85 * after[name] for name, old in expected.items()}
+    for name, value in expected.items():
+        np.testing.assert_allclose(weights(task)[name], value, rtol=1e-5)
+    assert not same(weights(task), raw[-1])
+    if values:
+        assert same(seen[-1], weights(task))
 
 
 def interrupt(folder: Path) -> Path:

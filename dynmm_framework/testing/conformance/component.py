@@ -51,7 +51,7 @@ class ComponentConformance:
             reasons = [f"  {status}" for status in dynmm_catalogue.plugins if status.amiss]
             advice = "  not installed? override the fixture dynmm_catalogue; the documentation of"
             lines = [str(error), *reasons, f"{advice} dynmm_framework.testing shows how"]
-            pytest.fail("\n".join(lines), pytrace=False)
+        pytest.fail("\n".join(lines), pytrace=False)
 
     @pytest.fixture
     def config_model(self, dynmm_catalogue: Catalogue, registered: Component) -> type[BaseModel]:
@@ -81,10 +81,11 @@ class ComponentConformance:
     def test_unknown_setting_is_refused(self, config_model: type[BaseModel]) -> None:
         try:
             config_model.model_validate({**self.config, "no_such_setting": 1})
+            refused = False
         except ValidationError:
-            return
+            refused = True
         require(
-            False,
+            refused,
             f"{config_model.__name__} takes a setting that does not exist, so a misspelt one would"
             " go unnoticed. Derive it from dynmm_framework.config.pipeline.Block, or set"
             ' extra="forbid".',

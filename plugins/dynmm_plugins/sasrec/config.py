@@ -17,6 +17,10 @@ class SASRecConfig(LoopConfig):
     batch_size: Annotated[int, Field(ge=1)] = 256
     """Training rows, that is user sequences, in one step (paper: 128)."""
 
+    average: Annotated[float, Field(ge=0, lt=1)] = 0.998
+    """Decay of an exponential moving average of the weights, one update a step; the averaged
+    weights are validated and kept. 0 keeps the weights themselves (paper)."""
+
     hidden_size: Annotated[int, Field(ge=1)] = 64
     """Width of item vectors and of the network (paper: 50)."""
     layers: Annotated[int, Field(ge=1)] = 2

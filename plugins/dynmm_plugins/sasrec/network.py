@@ -26,6 +26,9 @@ class Attention(nn.Module):
         self.key = nn.Linear(config.hidden_size, config.hidden_size)
         self.value = nn.Linear(config.hidden_size, config.hidden_size)
         self.output = nn.Linear(config.hidden_size, config.hidden_size)
+        future = torch.full((config.max_length, config.max_length), -torch.inf).triu(1)
+        self.register_buffer("future", future, persistent=False)
+        self.future: Tensor
 
     def forward(
         self, query: Tensor, source: Tensor, blocks: Blocks, masks: MaskSource | None
@@ -46,18 +49,19 @@ class Attention(nn.Module):
         masks: MaskSource | None,
     ) -> Tensor:
         rows, width = block
-        shape = (rows, width, self.heads, query.shape[-1] // self.heads)
-        q, k, v = (part.view(shape).transpose(1, 2) for part in (query, key, value))
+        parts = (rows, width, self.heads, query.shape[-1] // self.heads)
+        q, k, v = (part.view(parts).transpose(1, 2) for part in (query, key, value))
         if masks is None or not self.dropout or q.is_cuda:
             mixed = F.scaled_dot_product_attention(
                 q, k, v, dropout_p=self.dropout if masks else 0.0, is_causal=True
             )
         else:
-            # With dropout torch has no fused kernel on the CPU; this is its fallback with less
-            # around it.
-            future = torch.full((width, width), -torch.inf, dtype=q.dtype).triu(1)
-            scores = q.mul(shape[-1] ** -0.5) @ k.transpose(2, 3) + future
-            mixed = masks.dropout(scores.softmax(-1), self.dropout) @ v
+            # With dropout torch has no fused kernel on the CPU; this does the same with few calls.
+            q, k, v = (part.flatten(0, 1) for part in (q, k, v))  # (rows * heads, width, head dim)
+            future = self.future[:width, :width].to(q.dtype)
+            scores = torch.baddbmm(future, q, k.transpose(1, 2), alpha=parts[-1] ** -0.5)
+            weights = masks.dropout(scores.softmax(-1), self.dropout)
+            mixed = torch.bmm(weights, v).view(rows, self.heads, width, parts[-1])
         return mixed.transpose(1, 2).reshape(query.shape)
 
 

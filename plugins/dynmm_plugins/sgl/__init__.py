@@ -1,0 +1,1 @@
+"""SGL: LightGCN with a contrastive loss between two views of the graph."""
