@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+# pytest-xdist gives every core a process: more threads than that only get in each other's way.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 ROOT = Path(__file__).parent.parent
 
 

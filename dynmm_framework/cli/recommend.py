@@ -28,7 +28,13 @@ from dynmm_framework.cli.invocation import Invocation
     help="Items of someone new, oldest first, by the dataset's own ids.",
 )
 @click.option(
-    "-k", "k", type=click.IntRange(1, 10_000), default=10, show_default=True, help="How many."
+    "-k",
+    "k",
+    type=click.IntRange(1, 10_000),
+    default=10,
+    show_default=True,
+    metavar="N",
+    help="How many.",
 )
 @click.option(
     "--with", "label", metavar="LABEL", help="Recommender; by default the pipeline's own."

@@ -93,7 +93,7 @@ class RunContext:
         return self.surroundings.fetch(record)
 
     def log(self, message: str) -> None:
-        self.surroundings.display.line(f"  [dim]{self.stage}:[/] {message}")
+        self.surroundings.display.line(f"  {self.stage}: {message}")
 
 
 def bare_context(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from dynmm_framework.config.pipeline import ComputeBlock
@@ -21,6 +22,8 @@ def resolve_device(compute: ComputeBlock) -> str:
     Raises:
         ConfigError: If the device asked for does not exist on this machine.
     """
+    # Idle OpenMP threads that spin slow a busy machine down several times over.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import torch
 
     if compute.threads is not None:

@@ -72,7 +72,9 @@ class Plan:
         """Names the run's folder: the same pipeline on the same data has the same one."""
         if not all(stage.key for stage in self.stages):
             return f"{self.name}-unknown"
-        parts = {"stages": [stage.key for stage in self.stages], "pipeline": dict(self.resolved)}
+        # Where a run computes and who watches it change none of its numbers.
+        settings = {k: v for k, v in self.resolved.items() if k not in ("compute", "tracking")}
+        parts = {"stages": [stage.key for stage in self.stages], "pipeline": settings}
         return f"{self.name}-{content_key(parts)[:8]}"
 
     def named(self, name: str) -> PlannedStage:

@@ -44,7 +44,7 @@ class MaskSource:
         """Returns a CPU mask of zeros and 1 / (1 - probability), float32."""
         assert self._bits is not None
         size = shape.numel()
-        threshold = round(probability * 65536)
+        threshold = min(round(probability * 65536), 65535)
         # Bytes do when the probability is a multiple of 1/256, and are twice as fast.
         dtype: np.dtype[Any] = np.dtype(np.uint16)
         if threshold % 256 == 0:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dynmm_framework.data.tables import Histories
+from dynmm_framework.errors import ArtifactError
 from dynmm_framework.protocols import State
 from dynmm_framework.training.state import to_array
 
@@ -115,6 +116,15 @@ class UserVectors:
 
     @classmethod
     def restore(cls, state: State) -> UserVectors:
-        """Rebuilds the vectors, on the CPU, from a mapping with what :meth:`state` returned."""
-        names = ("trained", "known", "parts", "mean")
-        return cls(*(torch.from_numpy(np.array(state[f"users.{name}"])) for name in names))
+        """Rebuilds the vectors, on the CPU, from a mapping with what :meth:`state` returned.
+
+        Raises:
+            ArtifactError: If an array is missing; names all that are.
+        """
+        names = [f"users.{name}" for name in ("trained", "known", "parts", "mean")]
+        if missing := [name for name in names if name not in state]:
+            raise ArtifactError(
+                f"stored user vectors lack {', '.join(missing)}",
+                hint="They were written by another version or component; train again.",
+            )
+        return cls(*(torch.from_numpy(np.array(state[name])) for name in names))

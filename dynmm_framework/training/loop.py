@@ -17,18 +17,15 @@ import torch
 from torch import nn
 
 from dynmm_framework.data.tables import Histories
-from dynmm_framework.errors import StageError
 from dynmm_framework.protocols import Context, Scores
 from dynmm_framework.training.checkpoint import Arrays, CheckpointFolder, Progress, training_digest
 from dynmm_framework.training.config import LoopConfig
+from dynmm_framework.training.guard import Guard, refuse_out_of_memory, scale_to_norm
 from dynmm_framework.training.seeding import seed_torch, seeded
 from dynmm_framework.training.state import load_module_state, module_state, to_array
 
 NOTE_SECONDS = 0.2
 """Least time between updates of the progress bar's note."""
-
-CHECK_EVERY = 50
-"""Batches between checks for NaN on a GPU, where each check waits for the device."""
 
 
 class Task(Protocol):
@@ -225,13 +222,13 @@ class _Training:
 
     def _pass(self, epoch: int, rng: np.random.Generator, advance: Callable[..., None]) -> float:
         """Trains one epoch and returns its mean loss."""
-        guard = _Guard(self.ctx, epoch)
+        guard = Guard(self.ctx, epoch)
         clock = noted = time.monotonic()
         for number, batch in enumerate(self.task.batches(rng), start=1):
             try:
                 self._step(batch, guard)
             except RuntimeError as error:
-                _out_of_memory(error, guard.place(number))
+                refuse_out_of_memory(error, guard.place(number))
                 raise
             now = time.monotonic()
             if now - noted >= NOTE_SECONDS:
@@ -239,7 +236,7 @@ class _Training:
                 advance(0, note=self._note(guard.last, number / (now - clock)))
         return guard.mean()
 
-    def _step(self, batch: Any, guard: _Guard) -> None:
+    def _step(self, batch: Any, guard: Guard) -> None:
         self.optimizer.zero_grad(set_to_none=True)
         with torch.autocast(
             torch.device(self.ctx.device).type,
@@ -257,7 +254,7 @@ class _Training:
         norm = nn.utils.get_total_norm(gradients)
         guard.add(loss.detach(), norm)
         if self.config.clip_norm:
-            _scale(gradients, norm, self.config.clip_norm)
+            scale_to_norm(gradients, norm, self.config.clip_norm)
         self.optimizer.step()
         self.progress.steps += 1
         if self.averages:
@@ -307,67 +304,3 @@ class _Training:
             metric = self.ctx.validator.metric
             note += f" {metric} {self.progress.best_value:.4f} (epoch {self.progress.best_epoch})"
         return note
-
-
-class _Guard:
-    """Watches losses and gradient norms: on the CPU each batch, on a GPU every few.
-
-    Reading a number from a GPU waits for it, so numbers stay there until several are read at
-    once; the first bad one still names its batch, as all later ones are bad too.
-    """
-
-    def __init__(self, ctx: Context, epoch: int) -> None:
-        self.ctx, self.epoch = ctx, epoch
-        self.every = 1 if ctx.device == "cpu" else CHECK_EVERY
-        self.waiting: list[torch.Tensor] = []
-        self.total, self.count, self.last = 0.0, 0, math.nan
-
-    def place(self, number: int) -> str:
-        return f"stage {self.ctx.stage}, epoch {self.epoch}, batch {number}"
-
-    def add(self, loss: torch.Tensor, norm: torch.Tensor) -> None:
-        self.waiting.append(torch.stack([loss.float(), norm.float()]))
-        if len(self.waiting) >= self.every:
-            self.check()
-
-    def check(self) -> None:
-        if not self.waiting:
-            return
-        for loss, norm in torch.stack(self.waiting).tolist():
-            self.count += 1
-            for what, value in (("loss", loss), ("norm of the gradient", norm)):
-                if not math.isfinite(value):
-                    raise StageError(
-                        f"{self.place(self.count)}: {what} is {value}",
-                        hint="Lower the learning rate, or clip the gradient (clip_norm); with "
-                        "bf16, try compute.precision=fp32.",
-                    )
-            self.total += loss
-            self.last = loss
-        self.waiting.clear()
-
-    def mean(self) -> float:
-        """Checks what is left and returns the mean loss of the epoch."""
-        self.check()
-        if not self.count:
-            raise StageError(
-                f"stage {self.ctx.stage}: there is nothing to train on",
-                hint="No user has enough training interactions; check filters and split.",
-            )
-        return self.total / self.count
-
-
-def _scale(gradients: list[torch.Tensor], norm: torch.Tensor, limit: float) -> None:
-    """Scales gradients down to a norm; touches no memory on the CPU if they are within it."""
-    if norm.device.type == "cpu" and float(norm) <= limit:
-        return
-    factor = torch.clamp(limit / (norm + 1e-6), max=1.0)
-    torch._foreach_mul_(gradients, factor)
-
-
-def _out_of_memory(error: RuntimeError, place: str) -> None:
-    """Raises a clear error if ``error`` says that memory ran out; returns otherwise."""
-    if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
-        raise StageError(
-            f"{place}: out of memory", hint="Lower batch_size or the model's sizes."
-        ) from error

@@ -12,6 +12,7 @@ import torch
 
 from dynmm_framework.data.splits import Split
 from dynmm_framework.data.tables import Dataset, Histories, Interactions, TrainingData
+from dynmm_framework.errors import StageError
 from dynmm_framework.testing import BackboneConformance
 from dynmm_framework.training.folding import distinct_items
 from dynmm_plugins.bpr_mf.config import BPRMFConfig
@@ -195,7 +196,7 @@ def test_another_seed_gives_another_model(tmp_path: Path) -> None:
 
 
 def test_using_it_before_fit_says_what_to_do() -> None:
-    with pytest.raises(RuntimeError, match="bpr_mf is not fitted: call fit or load_state"):
+    with pytest.raises(StageError, match="BPR-MF is not fitted\\n  Call fit or load_state first."):
         BPRMF(BPRMFConfig()).item_vectors()
 
 

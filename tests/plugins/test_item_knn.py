@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dynmm_framework.data.tables import Histories, Interactions, TrainingData
+from dynmm_framework.errors import StageError
 from dynmm_framework.testing import BaselineConformance
 from dynmm_plugins.item_knn import model as item_knn
 from dynmm_plugins.item_knn.config import ItemKNNConfig
@@ -136,7 +137,9 @@ def test_the_largest_entries_of_each_row_are_kept(seed: int, k: int) -> None:
 
 
 def test_scoring_before_fit_says_what_to_do() -> None:
-    with pytest.raises(RuntimeError, match="item_knn is not fitted: call fit or load_state"):
+    with pytest.raises(
+        StageError, match="Item-kNN is not fitted\\n  Call fit or load_state first."
+    ):
         ItemKNN(ItemKNNConfig()).score(Histories.of([[]], 1))
 
 

@@ -12,6 +12,7 @@ import torch
 
 from dynmm_framework.data.splits import Split
 from dynmm_framework.data.tables import Dataset, Histories, Interactions, TrainingData
+from dynmm_framework.errors import StageError
 from dynmm_framework.testing import BackboneConformance
 from dynmm_plugins.lightgcn.config import LightGCNConfig
 from dynmm_plugins.lightgcn.model import LightGCN, LightGCNTask, TripleSampler
@@ -236,7 +237,9 @@ def test_defaults_are_the_authors() -> None:
 
 
 def test_using_it_before_fit_says_what_to_do() -> None:
-    with pytest.raises(RuntimeError, match="lightgcn is not fitted: call fit or load_state"):
+    with pytest.raises(
+        StageError, match="LightGCN is not fitted\\n  Call fit or load_state first."
+    ):
         LightGCN(LightGCNConfig()).item_vectors()
 
 

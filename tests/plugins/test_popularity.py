@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 
 from dynmm_framework.data.tables import Histories, Interactions, TrainingData
+from dynmm_framework.errors import StageError
 from dynmm_framework.testing import BaselineConformance
 from dynmm_plugins.popularity.config import PopularityConfig
 from dynmm_plugins.popularity.model import Popularity
@@ -52,7 +53,9 @@ def test_rows_of_scores_may_be_masked_one_by_one() -> None:
 
 
 def test_scoring_before_fit_says_what_to_do() -> None:
-    with pytest.raises(RuntimeError, match="popularity is not fitted: call fit or load_state"):
+    with pytest.raises(
+        StageError, match="Popularity is not fitted\\n  Call fit or load_state first."
+    ):
         Popularity(PopularityConfig()).score(Histories.of([[]], n_items=1))
 
 

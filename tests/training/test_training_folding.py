@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from dynmm_framework.data.tables import Histories
+from dynmm_framework.errors import ArtifactError
 from dynmm_framework.training.folding import UserVectors, distinct_items
 
 N_ITEMS = 40
@@ -83,3 +84,9 @@ def test_without_any_interaction_every_vector_is_zero() -> None:
     empty = Histories.of([[], []], 3)
     vectors = UserVectors.fit(torch.ones(2, 4), torch.ones(3, 4), histories=empty)
     torch.testing.assert_close(vectors.of(Histories.of([[], [1]], 3)), torch.zeros(2, 4))
+
+
+def test_a_state_that_lacks_arrays_is_refused(vectors: UserVectors) -> None:
+    state = {name: array for name, array in vectors.state().items() if "m" not in name}
+    with pytest.raises(ArtifactError, match=r"stored user vectors lack users.mean\n  They were"):
+        UserVectors.restore(state)

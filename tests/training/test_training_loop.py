@@ -14,8 +14,9 @@ import torch
 from training_task import FixedValidator, Regression, StubContext, weights
 
 from dynmm_framework.errors import StageError
-from dynmm_framework.training import loop as loop_module
+from dynmm_framework.training.checkpoint import CheckpointFolder
 from dynmm_framework.training.config import LoopConfig
+from dynmm_framework.training.guard import Guard
 from dynmm_framework.training.loop import train
 
 SCRIPT = Path(__file__).with_name("training_task.py")
@@ -98,13 +99,13 @@ def test_a_nan_loss_stops_and_names_the_batch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: int
 ) -> None:
     # On a GPU several batches are checked at once; the bad one must still be named.
-    init = loop_module._Guard.__init__
+    init = Guard.__init__
 
     def patched(self: object, *args: object) -> None:
         init(self, *args)
         self.every = every
 
-    monkeypatch.setattr(loop_module._Guard, "__init__", patched)
+    monkeypatch.setattr(Guard, "__init__", patched)
     with pytest.raises(StageError) as caught:
         train(Regression(poison=7), config(), StubContext(tmp_path))
     assert str(caught.value).startswith("stage fit/stub/seed-7, epoch 2, batch 3: loss is nan")
@@ -294,7 +295,7 @@ def test_checkpoints_are_kept_apart_in_time(
 ) -> None:
     saved = []
     monkeypatch.setattr(
-        loop_module.CheckpointFolder,
+        CheckpointFolder,
         "save",
         lambda self, progress, *_: saved.append(progress.epoch),
     )

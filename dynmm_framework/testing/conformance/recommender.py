@@ -40,7 +40,8 @@ class RecommenderConformance(TrainingConformance):
     """Metric, such as ``ndcg@10``, to its least and largest value on the generated test users.
     Measure it over a few seeds. It must fail once the component stops learning, so keep the lower
     bound well above random scores, and above popularity for a model that personalises; the test's
-    message gives both.
+    message gives both. ``coverage@10`` tells personal lists from popular ones where the order of
+    interactions is not learned.
     """
 
     # Scores.

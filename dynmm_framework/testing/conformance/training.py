@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -55,6 +55,16 @@ class TrainingConformance(ComponentConformance):
     """Largest difference of scores between two trainings with one seed on one machine."""
 
     _training: ClassVar[Training]
+
+    @pytest.fixture(autouse=True)
+    def one_thread(self) -> Iterator[None]:
+        """Lets torch use one thread: for small arrays more only wait for each other."""
+        import torch
+
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        yield
+        torch.set_num_threads(threads)
 
     @pytest.fixture
     def data(self, dynmm_split: Split, dynmm_dataset: Dataset) -> TrainingData:

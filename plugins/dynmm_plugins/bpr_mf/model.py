@@ -8,6 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from dynmm_framework.errors import StageError
 from dynmm_framework.training.folding import UserVectors, distinct_items
 from dynmm_framework.training.loop import default_optimizer, train
 from dynmm_framework.training.sampling import NegativeSampler
@@ -83,7 +84,7 @@ class BPRMF:
 
     def _fitted(self) -> tuple[UserVectors, Tensor]:
         if self._users is None or self._items is None:
-            raise RuntimeError("bpr_mf is not fitted: call fit or load_state first")
+            raise StageError("BPR-MF is not fitted", hint="Call fit or load_state first.")
         return self._users, self._items
 
 

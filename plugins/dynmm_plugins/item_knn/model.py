@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.sparse as sp
 
+from dynmm_framework.errors import StageError
 from dynmm_plugins.item_knn.config import ItemKNNConfig
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class ItemKNN:
 
     def score(self, histories: Histories, candidates: IntArray | None = None) -> FloatArray:
         if self._similarity is None:
-            raise RuntimeError("item_knn is not fitted: call fit or load_state first")
+            raise StageError("Item-kNN is not fitted", hint="Call fit or load_state first.")
         scores: FloatArray = (self._weights(histories) @ self._similarity).toarray()
         return scores if candidates is None else np.take_along_axis(scores, candidates, axis=1)
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dynmm_framework.errors import StageError
 from dynmm_plugins.popularity.config import PopularityConfig
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class Popularity:
 
     def score(self, histories: Histories, candidates: IntArray | None = None) -> FloatArray:
         if self._counts is None:
-            raise RuntimeError("popularity is not fitted: call fit or load_state first")
+            raise StageError("Popularity is not fitted", hint="Call fit or load_state first.")
         if candidates is not None:
             return self._counts[candidates]
         return np.repeat(self._counts[None, :], len(histories), axis=0)
