@@ -142,6 +142,8 @@ class RunManifest(VersionedDocument):
     candidate_hashes: dict[str, str] = {}
     """By protocol, such as ``sampled:100``."""
     data_fingerprint: str = ""
+    files: dict[FileName, StoredFile] = {}
+    """What the run wrote, this document and the report excepted."""
 
 
 def now() -> datetime:

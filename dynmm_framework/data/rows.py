@@ -53,14 +53,33 @@ class Findings:
     def __init__(self) -> None:
         self._kept: dict[str, list[Problem]] = {}
         self._counts: dict[str, int] = {}
+        self._hints: dict[str, int] = {}
         self._hint = ""
 
     def __len__(self) -> int:
         return sum(self._counts.values())
 
-    def add(self, message: str, *, file: Path | str = "", line: int = 0, path: str = "") -> None:
-        """Adds one finding; ``path`` is the field or setting concerned."""
+    def add(
+        self,
+        message: str,
+        *,
+        file: Path | str = "",
+        line: int = 0,
+        path: str = "",
+        hint: str = "",
+    ) -> None:
+        """Adds one finding.
+
+        Args:
+            message: What is wrong.
+            file: Where.
+            line: Its line from 1; 0 if unknown.
+            path: The field or setting concerned.
+            hint: What to do about it, if the hint for the others is no help with this one.
+        """
         self._add(Problem(message, file=str(file), line=line, path=path))
+        if hint:
+            self._hints[hint] = self._hints.get(hint, 0) + 1
 
     def _add(self, problem: Problem) -> None:
         self._counts[problem.file] = self._counts.get(problem.file, 0) + 1
@@ -94,7 +113,10 @@ class Findings:
                 more = self._counts[file] - len(problems)
                 rest = [Problem(f"and {more:,} more problems", file=file)] if more else []
                 target += [*problems, *rest]
-        raise RowsError(shown, everything=everything, hint=hint or self._hint)
+        hints = list(self._hints)
+        if sum(self._hints.values()) < len(self):
+            hints.append(hint or self._hint)
+        raise RowsError(shown, everything=everything, hint=" ".join(filter(None, hints)))
 
 
 def check(reader: DatasetReader, ctx: Context) -> tuple[Problem, ...]:
@@ -135,14 +157,17 @@ def numbered_lines(
                 text = _decoded(stream.read(), 0, path, encoding, findings)
                 yield from enumerate(text.splitlines(keepends=True), start=1)
     except DAMAGED as error:
-        findings.add(_damage(error), file=path, line=number + 1)
+        findings.add(_damage(error), file=path, line=number + 1, hint=_DAMAGED_HINT)
+
+
+_DAMAGED_HINT = "Download or export the file again."
 
 
 def _damage(error: BaseException) -> str:
     if isinstance(error, EOFError):
-        return "the compressed file ends in the middle: it is truncated; download it again"
+        return "the compressed file ends in the middle: it is truncated"
     if isinstance(error, zlib.error | gzip.BadGzipFile):
-        return f"the compressed data are damaged ({error}); download the file again"
+        return f"the compressed data are damaged ({error})"
     return f"cannot be read further: {getattr(error, 'strerror', None) or error}"
 
 
@@ -161,6 +186,7 @@ def _decoded(raw: bytes, line: int, path: Path, encoding: str, findings: Finding
             f"{_other_encoding(raw, encoding)}",
             file=path,
             line=line or 1 + raw[: error.start].count(b"\n"),
+            hint="Save the file as utf-8, or set the reader's `encoding`, if it has one.",
         )
         text = raw.decode(encoding, errors="replace")
     return text.removeprefix("\ufeff") if line <= 1 else text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,14 +15,23 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pydantic import ValidationError
 
 from dynmm_framework.artifacts.arrays import load_arrays
-from dynmm_framework.artifacts.atomic import atomic_folder, atomic_path, read_json, write_json
-from dynmm_framework.artifacts.manifest import RunManifest, read_document
+from dynmm_framework.artifacts.atomic import (
+    atomic_folder,
+    atomic_path,
+    read_json,
+    storage_errors,
+    write_json,
+)
+from dynmm_framework.artifacts.digests import digest_file, mismatch
+from dynmm_framework.artifacts.manifest import RunManifest, StoredFile, read_document
 from dynmm_framework.catalogue import Catalogue
 from dynmm_framework.config.load import LoadedPipeline, load_pipeline
 from dynmm_framework.data.storage import read_dataset, write_dataset
 from dynmm_framework.data.tables import Dataset, Histories
+from dynmm_framework.engine.metrics import MetricsDocument
 from dynmm_framework.engine.stages import (
     PER_USER_FILE,
     RANKING_FILE,
@@ -39,6 +49,7 @@ if TYPE_CHECKING:
 MANIFEST_FILE = "manifest.json"
 METRICS_FILE = "metrics.json"
 TRAINING_FILE = "training.json"
+_logger = logging.getLogger("dynmm")
 
 
 @dataclass(frozen=True)
@@ -74,15 +85,29 @@ class Run:
                 f"the run in {folder} is not finished (status: {manifest.status})",
                 hint="Run the same pipeline again; finished stages are kept.",
             )
-        return cls(folder, manifest, read_json(folder / METRICS_FILE))
+        metrics = read_json(folder / METRICS_FILE)
+        try:
+            MetricsDocument.model_validate(metrics)
+        except ValidationError as error:
+            place = ".".join(map(str, error.errors()[0]["loc"]))
+            raise ArtifactError(
+                f"cannot read {folder / METRICS_FILE}: {place}: {error.errors()[0]['msg']}",
+                hint="It is damaged or of a newer version; run the same pipeline again.",
+            ) from error
+        return cls(folder, manifest, metrics)
 
     @classmethod
     def find(cls, folder: Path) -> Run | None:
-        """Returns the run if it is there, finished and readable."""
+        """Returns the run if it is there, finished, and every file of it as it was written."""
         try:
-            return cls.load(folder)
+            run = cls.load(folder)
+            for name, expected in run.manifest.files.items():
+                if problem := mismatch(folder / name, expected):
+                    _logger.warning("%s %s; the run is put together again", folder / name, problem)
+                    return None
         except DynmmError:
             return None
+        return run
 
     @property
     def id(self) -> str:
@@ -97,12 +122,12 @@ class Run:
     @cached_property
     def per_user(self) -> pa.Table:
         """One row for each recommender, seed, protocol and user, with a column for each metric."""
-        return pq.read_table(self.folder / PER_USER_FILE)
+        return _read_table(self.folder / PER_USER_FILE)
 
     @cached_property
     def ranking(self) -> pa.Table:
         """The top of every list: recommender, seed, protocol, user, rank and item."""
-        return pq.read_table(self.folder / RANKING_FILE)
+        return _read_table(self.folder / RANKING_FILE)
 
     @cached_property
     def training(self) -> Mapping[str, Mapping[str, list[dict[str, float]]]]:
@@ -221,6 +246,17 @@ class Run:
         return Histories.of([rows.to_pylist()], self.dataset.n_items)
 
 
+def _read_table(path: Path) -> pa.Table:
+    try:
+        with storage_errors(path, action="read"):
+            return pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        raise ArtifactError(
+            f"cannot read {path}: it is not a whole Parquet file ({error})",
+            hint="The file is damaged; run the same pipeline again, which puts it back.",
+        ) from error
+
+
 def _column(table: pa.Table, name: str) -> list[Any]:
     return table[name].to_pylist() if name in table.column_names else [None] * len(table)
 
@@ -248,6 +284,20 @@ def collect(bench: Workbench, folder: Path) -> None:
         with atomic_path(folder / name) as path:
             pq.write_table(pa.concat_tables(tables, promote_options="default"), path)
     write_json(folder / TRAINING_FILE, {"schema_version": 1, "curves": curves, "slices": slices})
+
+
+def digest_run(folder: Path) -> dict[str, StoredFile]:
+    """Returns the digests of the files that make a run, by their path inside its folder."""
+    names = (METRICS_FILE, TRAINING_FILE, PER_USER_FILE, RANKING_FILE)
+    files = [folder / name for name in names]
+    for part in ("data", "models"):
+        files += sorted(path for path in (folder / part).rglob("*") if path.is_file())
+    return {
+        path.relative_to(folder).as_posix(): StoredFile.model_validate(
+            digest_file(path).model_dump()
+        )
+        for path in files
+    }
 
 
 def _with_keys(table: pa.Table, keys: Mapping[str, Any]) -> pa.Table:

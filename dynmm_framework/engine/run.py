@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,10 @@ from dynmm_framework.engine.device import resolve_device
 from dynmm_framework.engine.metrics import MetricsDocument
 from dynmm_framework.engine.plan import Plan, make_plan, store_in
 from dynmm_framework.engine.progress import Display
-from dynmm_framework.engine.results import MANIFEST_FILE, METRICS_FILE, Run, collect
+from dynmm_framework.engine.results import MANIFEST_FILE, METRICS_FILE, Run, collect, digest_run
 from dynmm_framework.engine.stages import Workbench
 from dynmm_framework.engine.summary import summarise
-from dynmm_framework.errors import ConfigError, Problem
+from dynmm_framework.errors import ArtifactError, ConfigError, Problem
 from dynmm_framework.protocols import Tracker
 from dynmm_framework.specs import fold
 
@@ -122,7 +122,8 @@ class _Recorder:
             yield recorder
         except BaseException as error:
             recorder.update(status="failed", error=f"{type(error).__name__}: {error}")
-            recorder.write()
+            with suppress(ArtifactError):  # the disk may be what failed
+                recorder.write()
             recorder.notify("dynmm_run_failed", stage=recorder.stage, error=error)
             if recorder.tracker is not None:
                 recorder.tracker.close(status="failed")
@@ -164,6 +165,7 @@ class _Recorder:
                 for stage in plan.of_kind("candidates")
             },
             devices=sorted({meta["device"] for meta in fits}),
+            files=digest_run(self.folder),
         )
         self.write()
         metrics = document.model_dump(mode="json")

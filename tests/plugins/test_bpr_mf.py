@@ -196,7 +196,7 @@ def test_another_seed_gives_another_model(tmp_path: Path) -> None:
 
 
 def test_using_it_before_fit_says_what_to_do() -> None:
-    with pytest.raises(StageError, match="BPR-MF is not fitted\\n  Call fit or load_state first."):
+    with pytest.raises(StageError, match=r"BPR-MF is not fitted\n  Call fit or load_state"):
         BPRMF(BPRMFConfig()).item_vectors()
 
 

@@ -137,9 +137,7 @@ def test_the_largest_entries_of_each_row_are_kept(seed: int, k: int) -> None:
 
 
 def test_scoring_before_fit_says_what_to_do() -> None:
-    with pytest.raises(
-        StageError, match="Item-kNN is not fitted\\n  Call fit or load_state first."
-    ):
+    with pytest.raises(StageError, match=r"Item-kNN is not fitted\n  Call fit or load_state"):
         ItemKNN(ItemKNNConfig()).score(Histories.of([[]], 1))
 
 

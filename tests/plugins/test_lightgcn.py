@@ -237,9 +237,7 @@ def test_defaults_are_the_authors() -> None:
 
 
 def test_using_it_before_fit_says_what_to_do() -> None:
-    with pytest.raises(
-        StageError, match="LightGCN is not fitted\\n  Call fit or load_state first."
-    ):
+    with pytest.raises(StageError, match=r"LightGCN is not fitted\n  Call fit or load_state"):
         LightGCN(LightGCNConfig()).item_vectors()
 
 

@@ -53,9 +53,7 @@ def test_rows_of_scores_may_be_masked_one_by_one() -> None:
 
 
 def test_scoring_before_fit_says_what_to_do() -> None:
-    with pytest.raises(
-        StageError, match="Popularity is not fitted\\n  Call fit or load_state first."
-    ):
+    with pytest.raises(StageError, match=r"Popularity is not fitted\n  Call fit or load_state"):
         Popularity(PopularityConfig()).score(Histories.of([[]], n_items=1))
 
 

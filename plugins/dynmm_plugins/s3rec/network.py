@@ -239,10 +239,8 @@ class Pretraining(nn.Module):
 
     def item_loss(self, states: Tensor, batch: PretrainingBatch) -> Tensor:
         """Returns MIP: the masked item scores above one that the user has not."""
-        rows = self.mip(states[batch.masked])
-        return pairwise(
-            rows, self.network.items(batch.targets), self.network.items(batch.negatives)
-        )
+        own, foreign = self.network.items(torch.stack([batch.targets, batch.negatives]))
+        return pairwise(self.mip(states[batch.masked]), own, foreign)
 
     def segment_loss(self, segments: Segments) -> Tensor:
         """Returns SP: what is left of a sequence scores its own segment above a foreign one."""

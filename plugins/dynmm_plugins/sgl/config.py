@@ -32,3 +32,6 @@ class SGLConfig(LoopConfig):
     """Triples (user, positive, negative) in one step (paper: 2,048)."""
     clip_norm: Annotated[float, Field(ge=0)] = 0.0
     """Largest norm of the gradient; 0 is off (paper: off)."""
+    validate_every: Annotated[int, Field(ge=1)] = 5
+    """Epochs between validations. The contrastive loss comes first and the ranking later, so on
+    little data patience must reach over many epochs."""
