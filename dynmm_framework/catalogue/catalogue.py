@@ -240,7 +240,12 @@ def load_catalogue(
         from importlib import metadata
 
         entry_points = metadata.entry_points(group=ENTRY_POINT_GROUP)
-    found = sorted(((_provider(e), e) for e in entry_points), key=lambda pair: _order(pair[0]))
+    # Reading a distribution's name parses its metadata; all its entry points share one object.
+    sources: dict[int, tuple[str, str]] = {}
+    found = sorted(
+        ((_provider(entry, sources), entry) for entry in entry_points),
+        key=lambda pair: _order(pair[0]),
+    )
     chosen = _chosen([provider for provider, _ in found], only)
     catalogue = Catalogue(hints=hints)
     for provider, entry in found:
@@ -256,12 +261,15 @@ def load_catalogue(
     return catalogue
 
 
-def _provider(entry: EntryPoint) -> Provider:
+def _provider(entry: EntryPoint, sources: dict[int, tuple[str, str]]) -> Provider:
     source = getattr(entry, "dist", None)
     module = entry.value.partition(":")[0].strip()
     if source is None:
         return Provider("unknown", "0", entry.name, module)
-    return Provider(source.name, source.version, entry.name, module)
+    if id(source) not in sources:
+        sources[id(source)] = (source.name, source.version)
+    name, version = sources[id(source)]
+    return Provider(name, version, entry.name, module)
 
 
 def _order(provider: Provider) -> tuple[str, str]:

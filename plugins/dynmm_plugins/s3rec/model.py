@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,20 +17,13 @@ from dynmm_framework.protocols import Context, FloatArray, Scores, State
 from dynmm_framework.training.batches import lay_out
 from dynmm_framework.training.checkpoint import training_digest
 from dynmm_framework.training.loop import TrainingLog, train
-from dynmm_framework.training.losses import binary_cross_entropy, cross_entropy
 from dynmm_framework.training.seeding import seeded
 from dynmm_framework.training.state import load_module_state, module_state
 from dynmm_plugins.s3rec.attributes import Attributes
 from dynmm_plugins.s3rec.config import S3RecConfig
 from dynmm_plugins.s3rec.network import Network, Pretraining
-from dynmm_plugins.s3rec.sequences import (
-    Batch,
-    Prefixes,
-    PretrainingBatch,
-    TrainingSequences,
-    prepare,
-    to_tensor,
-)
+from dynmm_plugins.s3rec.sequences import Prefixes, TrainingSequences, prepare, to_tensor
+from dynmm_plugins.s3rec.tasks import FineTuningTask, PretrainingTask, Unvalidated
 
 ENCODE_ROWS = 512
 """Histories encoded at once when serving."""
@@ -99,7 +89,7 @@ class S3Rec:
         self.network.to(ctx.device)
         if self.config.pretraining.epochs:
             self._pretrain(self.network, data, ctx)
-        task = _FineTuning(self, self.network, sequences)
+        task = FineTuningTask(self.network, sequences, self._score)
         self.training_log = train(task, self.config, ctx, name="fine-tuning")
         items = self.network.vectors.detach().cpu().numpy()
         self._empty = _popular_direction(items, data.train.item_counts())
@@ -198,8 +188,13 @@ class S3Rec:
                 "validate_every": settings.epochs,
             }
         )
-        train(_PreTraining(self, module, prefixes), loop, _Unvalidated(ctx), name="pre-training")
+        task = PretrainingTask(module, prefixes, self._score)
+        train(task, loop, Unvalidated(ctx), name="pre-training")
         save_arrays(finished, module_state(network), metadata={"digest": digest})
+
+    def _score(self, histories: Histories) -> Tensor:
+        network = self._fitted()
+        return self._encode(network, histories) @ network.vectors.T
 
     def _encode(self, network: Network, histories: Histories) -> Tensor:
         """Encodes histories on the network's device, ``(len(histories), hidden_size)``."""
@@ -222,72 +217,6 @@ class S3Rec:
             states = network(inputs, causal=True, ends_only=True).float()
             out[to_tensor(rows[layout.order], self._device)] = states
         return out
-
-
-class _Unvalidated:
-    """A stage's context for a training whose result validation cannot judge."""
-
-    validator = None
-
-    def __init__(self, ctx: Context) -> None:
-        self._ctx = ctx
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._ctx, name)
-
-    def record(self, name: str, value: Any) -> None:
-        # The stage's own "training" is fine-tuning.
-        self._ctx.record(f"pre-{name}", value)
-
-
-@dataclass
-class _PreTraining:
-    """The four losses, for the training loop."""
-
-    model: S3Rec
-    module: Pretraining
-    prefixes: Prefixes
-
-    def __post_init__(self) -> None:
-        self.n_batches = self.prefixes.n_batches
-        self.n_targets = self.prefixes.n_targets
-
-    def batches(self, rng: np.random.Generator) -> Iterator[PretrainingBatch]:
-        return self.prefixes.batches(rng)
-
-    def loss(self, batch: PretrainingBatch) -> Tensor:
-        loss: Tensor = self.module(batch)
-        return loss
-
-    def score(self, histories: Histories) -> Tensor:
-        network = self.module.network
-        return self.model._encode(network, histories) @ network.vectors.T
-
-
-@dataclass
-class _FineTuning:
-    """Next-item prediction, for the training loop."""
-
-    model: S3Rec
-    module: Network
-    sequences: TrainingSequences
-
-    def __post_init__(self) -> None:
-        self.n_batches = self.sequences.n_batches
-        self.n_targets = self.sequences.n_targets
-
-    def batches(self, rng: np.random.Generator) -> Iterator[Batch]:
-        return self.sequences.batches(rng)
-
-    def loss(self, batch: Batch) -> Tensor:
-        states = self.module(batch.inputs, causal=True)[batch.cells]  # (real positions, dim)
-        if batch.negatives is None:
-            return cross_entropy(states, self.module.vectors, batch.targets)
-        items = self.module.items.weight
-        return binary_cross_entropy(states, items, batch.targets, batch.negatives)
-
-    def score(self, histories: Histories) -> Tensor:
-        return self.model._encode(self.module, histories) @ self.module.vectors.T
 
 
 def _load_finished(path: Path, network: Network, digest: str) -> bool:
