@@ -68,12 +68,14 @@ def measure(request: dict[str, Any]) -> dict[str, Any]:
     epoch_seconds = median(ctx.seconds[1:] or ctx.seconds)
     requests = expand([catalogue.metric(name) for name in ("hit", "ndcg")], [10])
     evaluation = split.evaluation("test")
-    started = time.perf_counter()
-    result = evaluate(as_recommender(model), evaluation, requests, latency_users=0)
+    for _ in range(2):  # the first ranking imports and warms up, the second counts
+        started = time.perf_counter()
+        result = evaluate(as_recommender(model), evaluation, requests, latency_users=0)
+        ranking_seconds = time.perf_counter() - started
     return {
         "targets_per_second": targets / epoch_seconds,
         "targets_in_epoch": targets,
-        "evaluation_seconds": time.perf_counter() - started,
+        "evaluation_seconds": ranking_seconds,
         "evaluated_users": len(evaluation),
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "metrics": dict(result.values),

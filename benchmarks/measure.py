@@ -79,10 +79,10 @@ def median(values: Sequence[float]) -> float:
 
 
 def number(value: float) -> str:
-    """Three significant digits, thousands separated."""
+    """At least three significant digits, thousands separated."""
     if abs(value) >= 100:
         return f"{value:,.0f}"
-    return f"{value:.3g}"
+    return f"{value:.4f}" if abs(value) < 1 else f"{value:.3g}"
 
 
 def report(

@@ -1,4 +1,4 @@
-"""Training and full ranking side by side with RecBole 1.2.1: the same data, split and sizes.
+r"""Training and full ranking side by side with RecBole 1.2.1: the same data, split and sizes.
 
 RecBole needs an environment of its own. None of its code is part of this project; make one by
 

@@ -59,12 +59,14 @@ def measure(request: dict) -> dict:
     model = get_model(config["model"])(config, train.dataset).to(config["device"])
     trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
     train_seconds, targets = training(model, trainer, train, request["batches"])
-    started = time.perf_counter()
-    result = trainer.evaluate(test, load_best_model=False, show_progress=False)
+    for _ in range(2):  # the first ranking warms up, the second counts
+        started = time.perf_counter()
+        result = trainer.evaluate(test, load_best_model=False, show_progress=False)
+        ranking_seconds = time.perf_counter() - started
     return {
         "targets_per_second": targets / train_seconds,
         "targets_in_epoch": len(train.dataset),
-        "evaluation_seconds": time.perf_counter() - started,
+        "evaluation_seconds": ranking_seconds,
         "evaluated_users": int(test.dataset.user_num - 1),
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "metrics": {name: float(value) for name, value in result.items()},

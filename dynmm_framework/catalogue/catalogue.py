@@ -130,8 +130,11 @@ class Catalogue(PluginHost):
         else:
             reason = did_you_mean(bare, [known for known, _ in entries])
         hints = [f"installed: {lookup.listing(entries)}"]
+        left_out = [p.name for p in self.plugins if p.status == "filtered"]
         install = self.hints(name) if self.hints else None
-        if install:
+        if left_out:
+            hints.append(f"DYNMM_PLUGINS leaves out {len(left_out)} installed plugins")
+        elif install and not also:
             hints.append(f"to install it: {install}")
         lost = [p.name for p in self.plugins if p.status in ("failed", "incompatible")]
         if lost:

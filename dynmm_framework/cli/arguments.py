@@ -105,8 +105,12 @@ def find_run(name: str, runs_dir: Path) -> Run:
     folder = runs_dir if path.name == name else path.parent
     names = _run_names(folder)
     matching = [known for known in names if known.startswith(path.name)]
-    if path.name in names or len(matching) == 1:
-        return Run.load(folder / (path.name if path.name in names else matching[0]))
+    if path.name in names:
+        return Run.load(folder / path.name)
+    if len(matching) > 1:  # a run that failed is hardly the one that is meant
+        matching = [known for known in matching if Run.find(folder / known)] or matching
+    if len(matching) == 1:
+        return Run.load(folder / matching[0])
     if matching:
         raise ArtifactError(
             f"several runs in {folder} begin with {path.name!r}: {', '.join(matching)}",

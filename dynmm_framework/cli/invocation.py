@@ -45,7 +45,15 @@ class Invocation:
         """What is installed, found at first use."""
         from dynmm_framework.catalogue import load_catalogue
 
-        return load_catalogue()
+        catalogue = load_catalogue()
+
+        def install_hint(name: str) -> str | None:
+            from dynmm_framework.artifacts.records import Registry
+
+            return Registry.load(catalogue.record_folders(), strict=False).install_hint(name)
+
+        catalogue.hints = install_hint
+        return catalogue
 
     @property
     def quiet(self) -> bool:

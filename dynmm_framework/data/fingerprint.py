@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from dynmm_framework.data.tables import Dataset
-from dynmm_framework.errors import DataError
+from dynmm_framework.errors import DataError, Problem
 
 _CHUNK = 1 << 20
 
@@ -117,11 +117,11 @@ def fingerprint_files(paths: Iterable[Path | str]) -> str:
                 while chunk := file.read(_CHUNK):
                     content.update(chunk)
         except OSError as error:
-            problems.append(f"{path}: {error.strerror or error}")
+            problems.append(Problem(error.strerror or str(error), file=str(path)))
             continue
         digest.update(f"{path.name}:{content.hexdigest()};".encode())
     if problems:
-        raise DataError("\n".join(problems), hint="Check the path and its permissions.")
+        raise DataError(problems, hint="Check the path and its permissions.")
     return digest.hexdigest()
 
 

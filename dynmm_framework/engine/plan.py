@@ -24,6 +24,7 @@ from dynmm_framework.engine.digest import (
 )
 from dynmm_framework.engine.seeds import spawn_seed
 from dynmm_framework.errors import ArtifactError
+from dynmm_framework.specs import MetricSpec, split_metric
 
 StageKind = Literal["data", "split", "candidates", "fit", "rank"]
 
@@ -187,7 +188,7 @@ class _Planner:
                     parts={
                         "split": split.key,
                         "component": self._component(label),
-                        "monitor": [evaluate.monitor, evaluate.monitor_users],
+                        "monitor": [evaluate.monitor, evaluate.monitor_users, self._monitor()],
                         "precision": pipeline.compute.precision,
                     },
                     seed=spawn_seed(model_seed, f"fit/{label}"),
@@ -205,7 +206,7 @@ class _Planner:
                         parts={
                             "fit": fit.key,
                             "candidates": drawn.key if drawn else "",
-                            "metrics": [spec.target for spec in self.loaded.metrics],
+                            "metrics": [_code_of(spec) for spec in self.loaded.metrics],
                             "at": evaluate.at,
                             "max_users": evaluate.max_users,
                             "root": seed,
@@ -215,6 +216,10 @@ class _Planner:
                         protocol=protocol.name,
                         device=device,
                     )
+
+    def _monitor(self) -> list[str]:
+        family, _ = split_metric(self.loaded.pipeline.evaluate.monitor)
+        return _code_of(self.loaded.catalogue.metric(family))
 
     def _component(self, label: str) -> dict[str, Any]:
         component = self.loaded.components[label]
@@ -250,3 +255,8 @@ class _Planner:
             model_seed=model_seed,
             protocol=protocol,
         )
+
+
+def _code_of(spec: MetricSpec) -> list[str]:
+    """Returns a metric's function and a digest of its module, for a plugin may change it."""
+    return [spec.target, code_digest(spec.target.partition(":")[0])]

@@ -118,7 +118,12 @@ class Workbench:
         family, k = split_metric(evaluate.monitor)
         spec = self.loaded.catalogue.metric(family)
         (request,) = expand([spec], [k] if k else [10])
-        return make_validator(valid, request)
+        return make_validator(
+            valid,
+            request,
+            item_counts=self.split.train.item_counts(),
+            items=self.dataset.items,
+        )
 
     def candidates(self, protocol: str) -> Candidates | None:
         """Returns the stored candidates of a sampled protocol; ``None`` for ``full``."""
@@ -170,8 +175,10 @@ Meta = Mapping[str, Any]
 
 def _data(bench: Workbench, stage: PlannedStage, writer: StageWriter) -> Meta:
     reader = bench.component("data")
-    dataset = reader.read(bench.context(stage, writer))
-    dataset = apply_filters(dataset, bench.loaded.pipeline.data.filters)
+    ctx = bench.context(stage, writer)
+    dataset = apply_filters(reader.read(ctx), bench.loaded.pipeline.data.filters)
+    for step, users, items, interactions in dataset.log:
+        ctx.log(f"{step}: {users:,} users, {items:,} items, {interactions:,} interactions")
     write_dataset(dataset, writer.folder)
     return {
         "fingerprint": fingerprint_dataset(dataset),
@@ -182,6 +189,9 @@ def _data(bench: Workbench, stage: PlannedStage, writer: StageWriter) -> Meta:
 def _split(bench: Workbench, stage: PlannedStage, writer: StageWriter) -> Meta:
     split = make_split(bench.filtered, bench.loaded.pipeline.split, seed=stage.seed)
     write_split(split, writer.folder)
+    ctx = bench.context(stage, writer)
+    for note in split.notes:
+        ctx.log(note)
     return {"hash": split.hash, "notes": list(split.notes)}
 
 
@@ -237,6 +247,10 @@ def _rank(bench: Workbench, stage: PlannedStage, writer: StageWriter) -> Meta:
         name=stage.label,
         progress=ctx.progress,
     )
+    alike = [other for other in bench.plan.of_kind("rank") if other.protocol == stage.protocol]
+    if stage == alike[0]:  # notes are about metrics and users, the same for every recommender
+        for note in result.notes:
+            ctx.log(note)
     pq.write_table(per_user_table(result, bench.dataset.users), writer.folder / PER_USER_FILE)
     pq.write_table(ranking_table(result, bench.dataset), writer.folder / RANKING_FILE)
     write_json(

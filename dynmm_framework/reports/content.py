@@ -107,6 +107,8 @@ def _headline(metrics: Mapping[str, Any], monitor: str) -> str:
     by_protocol = metrics["recommenders"][ours]
     protocol = next(iter(by_protocol))
     names = by_protocol[protocol]
+    if not names:
+        return f"No metric that was asked for is defined here ({protocol_title(protocol).lower()})."
     name = monitor if monitor in names else next(iter(names))
     mean = names[name]["mean"]
     where = protocol_title(protocol)

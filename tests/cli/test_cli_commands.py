@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -155,6 +156,34 @@ def test_an_unknown_run_is_answered_with_those_that_exist(dynmm, runs, name, mes
     first, second = ids(runs)
     message = message.replace("RUNS", str(runs)).replace("FIRST", first).replace("SECOND", second)
     assert message in result.stderr
+
+
+def test_the_beginning_of_an_id_means_the_run_that_finished(dynmm, runs, tmp_path):
+    first, second = ids(runs)
+    folder = tmp_path / "runs"
+    shutil.copytree(runs / first, folder / "small-1a")
+    shutil.copytree(runs / second, folder / "small-1b")
+    manifest = folder / "small-1b" / "manifest.json"
+    document = json.loads(manifest.read_text(encoding="utf-8"))
+    manifest.write_text(json.dumps({**document, "status": "failed"}), encoding="utf-8")
+    result = dynmm("report", "small", "--runs", folder)
+    assert result.exit_code == 0, result.stderr
+    assert "small-1a" in result.stdout
+
+
+def test_an_unknown_component_comes_with_the_command_that_installs_it(
+    dynmm, small_pipeline, monkeypatch
+):
+    from dynmm_framework.artifacts.records import Registry
+
+    commands = {"a_llmrec": "pip install 'dynmm-a-llmrec[torch]'"}
+    monkeypatch.setattr(Registry, "install_hint", lambda self, name: commands.get(name))
+    result = dynmm("validate", small_pipeline, "baseline=a_llmrec")
+    assert result.exit_code == 2
+    assert "to install it: pip install 'dynmm-a-llmrec[torch]'" in result.stdout
+    monkeypatch.setenv("DYNMM_PLUGINS", "interaction_file,popularity,ranking_metrics")
+    result = dynmm("validate", small_pipeline)
+    assert "DYNMM_PLUGINS leaves out" in result.stdout
 
 
 def test_compare_shows_numbers_differences_and_tests(dynmm, json_of, runs):

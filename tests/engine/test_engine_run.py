@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 
 from dynmm_framework.artifacts.manifest import RunManifest, read_document
+from dynmm_framework.catalogue import load_catalogue
+from dynmm_framework.config.load import load_pipeline
+from dynmm_framework.engine.digest import code_digest
 from dynmm_framework.engine.metrics import MetricsDocument
 from dynmm_framework.engine.plan import make_plan
 from dynmm_framework.engine.results import Run
 from dynmm_framework.engine.run import run
 from dynmm_framework.errors import ArtifactError, ConfigError, DataError, StageError
+from dynmm_framework.hookspecs import hookimpl
+from dynmm_framework.specs import MetricSpec
 
 
 def cached(loaded, runs_dir):
@@ -162,6 +169,108 @@ def test_a_failed_run_says_so_and_goes_on_when_mended(load, tmp_path, monkeypatc
     with pytest.raises(ArtifactError, match="not finished"):
         Run.load(folder)
     assert run(load(), runs_dir=tmp_path).manifest.status == "finished"
+
+
+def test_a_full_disk_does_not_hide_why_a_run_failed(load, tmp_path, monkeypatch):
+    from dynmm_framework.engine import run as engine_run
+    from dynmm_plugins.item_knn.model import ItemKNN
+
+    def fail(self, data, ctx):
+        monkeypatch.setattr(engine_run, "write_document", full)
+        raise StageError("the neighbours moved out")
+
+    def full(path, document):
+        raise ArtifactError("the disk is full")
+
+    monkeypatch.setattr(ItemKNN, "fit", fail)
+    with pytest.raises(StageError, match="moved out"):
+        run(load(), runs_dir=tmp_path)
+
+
+def test_a_damaged_run_is_put_together_again_from_the_cache(load, tmp_path, caplog):
+    found = run(load(), runs_dir=tmp_path)
+    file = found.folder / "data" / "items.parquet"
+    content = file.read_bytes()
+    file.unlink()
+    file.write_bytes(content[::-1])
+    assert Run.find(found.folder) is None
+    again = run(load(), runs_dir=tmp_path)
+    assert "items.parquet has the right size and the wrong content" in caplog.text
+    assert "put together again" in caplog.text
+    assert all(stage.cached for stage in again.manifest.stages)
+    assert file.read_bytes() == content
+    assert again.metrics == found.metrics
+
+
+def test_metrics_of_a_newer_version_are_refused(load, tmp_path):
+    found = run(load(), runs_dir=tmp_path)
+    document = json.loads((found.folder / "metrics.json").read_text())
+    (found.folder / "metrics.json").write_text(json.dumps({**document, "schema_version": 2}))
+    with pytest.raises(ArtifactError, match=r"metrics\.json: schema_version"):
+        Run.load(found.folder)
+
+
+def test_another_version_of_a_metric_is_ranked_again(load, settings, tmp_path, monkeypatch):
+    folder = tmp_path / "site"
+    folder.mkdir()
+    module = folder / "house_metric.py"
+    source = "def first(outcome, k):\n    return (outcome.ranks < 2).astype(float)\n"
+    module.write_text(source)
+    monkeypatch.syspath_prepend(str(folder))
+    catalogue = load_catalogue()
+    spec = MetricSpec(name="first", target="house_metric:first", higher_is_better=True, summary="x")
+
+    class Plugin:
+        @hookimpl
+        def dynmm_register_metrics(self):
+            return [spec]
+
+    catalogue.register(Plugin(), name="house")
+    evaluate = {"metrics": ["first"], "at": [5]}
+    loaded = load_pipeline({**settings, "evaluate": evaluate}, catalogue=catalogue)
+    before = make_plan(loaded, runs_dir=tmp_path)
+    module.write_text(source.replace("< 2", "< 3"))
+    code_digest.cache_clear()
+    after = make_plan(loaded, runs_dir=tmp_path)
+    changed = {a.kind for a, b in zip(before.stages, after.stages, strict=True) if a.key != b.key}
+    assert changed == {"rank"}
+
+
+@pytest.mark.parametrize("monitor", ["novelty@5", "diversity@5", "popularity_bias@5"])
+def test_training_may_follow_a_metric_of_what_is_recommended(
+    load, settings, tiny_sasrec, tmp_path, monitor
+):
+    items = tmp_path / "items.csv"
+    items.write_text("id,kind\n" + "".join(f"i{i},{'abc'[i % 3]}\n" for i in range(60)))
+    data = {**settings["data"]["config"], "items": {"path": str(items), "categories": "kind"}}
+    loaded = load(
+        data={"name": "interaction_file", "config": data},
+        backbone=tiny_sasrec,
+        baseline=None,
+        evaluate={"at": [5], "metrics": ["ndcg"], "monitor": monitor},
+    )
+    curve = run(loaded, runs_dir=tmp_path / "runs").training["sasrec"]["7"]
+    values = [record[monitor] for record in curve if monitor in record]
+    assert values
+    # What depends on the training counts is never what it would be with no count at all.
+    assert all(value not in (0, pytest.approx(np.log2(60))) for value in values)
+
+
+def test_a_report_without_any_defined_metric_says_so(load, tmp_path):
+    from dynmm_framework.reports.page import render
+
+    found = run(load(evaluate={"at": [5], "metrics": ["diversity"]}), runs_dir=tmp_path)
+    assert "No metric that was asked for is defined here" in render(found)
+
+
+def test_what_a_split_and_a_protocol_leave_out_is_said(load, settings, tmp_path):
+    console = Console(file=io.StringIO(), width=200)
+    evaluate = {**settings["evaluate"], "metrics": ["ndcg", "diversity"]}
+    run(load(evaluate=evaluate), runs_dir=tmp_path, console=console)
+    said = console.file.getvalue()
+    assert "data: deduplicate last: 60 users" in said
+    assert "split: test: 60 users, 60 targets" in said
+    assert said.count("the items have no categories: diversity@5") == 2  # once a protocol
 
 
 def test_a_corrupt_stage_is_computed_again(load, tmp_path):

@@ -88,6 +88,7 @@ def test_a_product_is_that_with_the_normalised_adjacency(graph: Graph) -> None:
     embeddings = torch.randn(NODES, 8)
     expected = dense_adjacency().float() @ embeddings
     torch.testing.assert_close(graph.multiply(embeddings), expected)
+    torch.testing.assert_close(graph._multiply_csr(embeddings), expected)  # the GPU's way
 
 
 def test_final_vectors_are_the_mean_over_the_layers(network: LightGCNNetwork) -> None:
