@@ -83,6 +83,17 @@ def _run_names(folder: Path) -> list[str]:
     return sorted(path.parent.name for path in folder.glob("*/manifest.json"))
 
 
+def _is_finished(folder: Path) -> bool:
+    from dynmm_framework.engine.results import Run
+    from dynmm_framework.errors import ArtifactError
+
+    try:
+        Run.load(folder)
+    except ArtifactError:
+        return False
+    return True
+
+
 def find_run(name: str, runs_dir: Path) -> Run:
     """Returns the run that a person means.
 
@@ -108,7 +119,7 @@ def find_run(name: str, runs_dir: Path) -> Run:
     if path.name in names:
         return Run.load(folder / path.name)
     if len(matching) > 1:  # a run that failed is hardly the one that is meant
-        matching = [known for known in matching if Run.find(folder / known)] or matching
+        matching = [known for known in matching if _is_finished(folder / known)] or matching
     if len(matching) == 1:
         return Run.load(folder / matching[0])
     if matching:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import sys
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -28,11 +29,16 @@ def code_digest(package: str) -> str:
 
     A version number alone would serve stale results to whoever edits a plugin in place.
     """
-    spec = importlib.util.find_spec(package)
-    if spec is None or spec.origin is None:
-        return ""
-    origin = Path(spec.origin)
-    files = sorted(origin.parent.rglob("*.py")) if spec.submodule_search_locations else [origin]
+    try:
+        spec = importlib.util.find_spec(package)
+    except ValueError:  # a script's own module has no spec
+        file = getattr(sys.modules.get(package), "__file__", None)
+        files = [Path(file)] if file else []
+    else:
+        if spec is None or spec.origin is None:
+            return ""
+        origin = Path(spec.origin)
+        files = sorted(origin.parent.rglob("*.py")) if spec.submodule_search_locations else [origin]
     digest = hashlib.sha256()
     for file in files:
         digest.update(file.name.encode() + b"\0" + file.read_bytes())

@@ -6,7 +6,7 @@ import logging
 import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,15 +60,21 @@ class Run:
         folder: The run's folder.
         manifest: How the numbers came about.
         metrics: Content of ``metrics.json``; see :mod:`dynmm_framework.engine.metrics`.
+        catalogue: Where its components are looked up; the installed plugins if ``None``.
     """
 
     folder: Path
     manifest: RunManifest
     metrics: Mapping[str, Any]
+    catalogue: Catalogue | None = field(default=None, repr=False, compare=False)
 
     @classmethod
-    def load(cls, folder: Path | str) -> Run:
+    def load(cls, folder: Path | str, *, catalogue: Catalogue | None = None) -> Run:
         """Reads a run.
+
+        Args:
+            folder: The run's folder.
+            catalogue: Where its components are looked up; the installed plugins by default.
 
         Raises:
             ArtifactError: If the folder holds no finished run, or a file of it is corrupt.
@@ -94,13 +100,13 @@ class Run:
                 f"cannot read {folder / METRICS_FILE}: {place}: {error.errors()[0]['msg']}",
                 hint="It is damaged or of a newer version; run the same pipeline again.",
             ) from error
-        return cls(folder, manifest, metrics)
+        return cls(folder, manifest, metrics, catalogue)
 
     @classmethod
-    def find(cls, folder: Path) -> Run | None:
+    def find(cls, folder: Path, *, catalogue: Catalogue | None = None) -> Run | None:
         """Returns the run if it is there, finished, and every file of it as it was written."""
         try:
-            run = cls.load(folder)
+            run = cls.load(folder, catalogue=catalogue)
             for name, expected in run.manifest.files.items():
                 if problem := mismatch(folder / name, expected):
                     _logger.warning("%s %s; the run is put together again", folder / name, problem)
@@ -146,9 +152,9 @@ class Run:
         """The dataset as filtered for this run."""
         return read_dataset(self.folder / "data")
 
-    def pipeline(self, catalogue: Catalogue | None = None) -> LoadedPipeline:
-        """Returns the pipeline as it was run, checked against the plugins installed now."""
-        return load_pipeline(self.manifest.pipeline, catalogue=catalogue)
+    def pipeline(self) -> LoadedPipeline:
+        """Returns the pipeline as it was run, checked against the plugins there are now."""
+        return load_pipeline(self.manifest.pipeline, catalogue=self.catalogue)
 
     def recommender(self, label: str | None = None, *, seed: int | None = None) -> Recommender:
         """Returns a trained recommender of the run.
@@ -271,7 +277,6 @@ def collect(bench: Workbench, folder: Path) -> None:
         )
         curve = bench.manifest(stage).meta.get("training", {}).get("epochs", [])
         curves.setdefault(stage.label, {})[str(stage.model_seed)] = curve
-    shutil.rmtree(folder / "data", ignore_errors=True)
     with atomic_folder(folder / "data") as partial:
         write_dataset(bench.dataset, partial)
     for stage in bench.plan.of_kind("rank"):
@@ -310,8 +315,6 @@ def _with_keys(table: pa.Table, keys: Mapping[str, Any]) -> pa.Table:
 
 def _link_folder(source: Path, target: Path) -> None:
     """Makes ``target`` a copy of ``source``, sharing the files' content where the disk can."""
-    if target.is_dir():
-        shutil.rmtree(target)
     with atomic_folder(target) as partial:
         for file in source.iterdir():
             if file.name in (RESULT_FILE, "stage.json"):

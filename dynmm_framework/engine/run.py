@@ -63,7 +63,7 @@ def run(
     surroundings = Surroundings(loaded.catalogue, display, offline)
     plan = make_plan(loaded, runs_dir=runs_dir, surroundings=surroundings)
     folder = runs_dir / plan.run_id
-    done = Run.find(folder)
+    done = Run.find(folder, catalogue=loaded.catalogue)
     if done is not None and all(stage.cached for stage in plan.stages):
         display.line(f"All {len(plan.stages)} stages cached.")
         return done
@@ -76,7 +76,7 @@ def run(
         collect(bench, folder)
         write_json(folder / METRICS_FILE, document.model_dump(mode="json"))
         recorder.finish(document)
-    return Run.load(folder)
+    return Run.load(folder, catalogue=loaded.catalogue)
 
 
 def _run_stages(bench: Workbench, recorder: _Recorder) -> None:

@@ -21,7 +21,7 @@ from dynmm_framework.engine.results import Run
 from dynmm_framework.engine.run import run
 from dynmm_framework.errors import ArtifactError, ConfigError, DataError, StageError
 from dynmm_framework.hookspecs import hookimpl
-from dynmm_framework.specs import MetricSpec
+from dynmm_framework.specs import ComponentSpec, MetricSpec
 
 
 def cached(loaded, runs_dir):
@@ -133,6 +133,25 @@ def test_a_new_user_is_served_by_history(load, tmp_path):
     rows = found.recommend(history=["i1", "i2"], k=3, label="item_knn")
     assert [row["rank"] for row in rows] == [1, 2, 3]
     assert not {"i1", "i2"} & {row["item"] for row in rows}
+
+
+def test_a_component_registered_by_a_script_recommends_too(settings, tmp_path):
+    class Plugin:
+        @hookimpl
+        def dynmm_register_baselines(self):
+            place = "dynmm_plugins.popularity"
+            target, config = f"{place}.model:Popularity", f"{place}.config:PopularityConfig"
+            return [ComponentSpec(name="of_a_script", target=target, config=config, summary="x")]
+
+    catalogue = load_catalogue()
+    catalogue.register(Plugin(), name="script")
+    loaded = load_pipeline({**settings, "baseline": "of_a_script"}, catalogue=catalogue)
+    for _ in ("computed", "cached"):
+        found = run(loaded, runs_dir=tmp_path)
+        assert len(found.recommend("u1", k=3)) == 3
+    assert len(Run.load(found.folder, catalogue=catalogue).recommend("u1", k=3)) == 3
+    with pytest.raises(ConfigError, match="of_a_script"):
+        Run.load(found.folder).recommend("u1", k=3)
 
 
 def test_unknown_ids_are_named(load, tmp_path):

@@ -478,3 +478,4 @@ def test_the_defaults_are_those_of_the_paper() -> None:
     )  # fmt: skip
     assert (config.hidden_size, config.layers, config.heads) == (64, 2, 2)
     assert (config.batch_size, config.learning_rate, config.dropout) == (256, 1e-3, 0.5)
+    assert config.average == 0.998  # not the paper

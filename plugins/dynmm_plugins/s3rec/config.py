@@ -54,6 +54,9 @@ class S3RecConfig(LoopConfig):
     """The first phase."""
     batch_size: Annotated[int, Field(ge=1)] = 256
     """User sequences in one step of fine-tuning (paper: 256)."""
+    average: Annotated[float, Field(ge=0, lt=1)] = 0.998
+    """Fine-tuning: decay of an exponential moving average of the weights, one update a step; the
+    averaged weights are validated and kept. 0 keeps the weights themselves (paper)."""
     hidden_size: Annotated[int, Field(ge=1)] = 64
     """Width of item vectors and of the network (paper: 64)."""
     layers: Annotated[int, Field(ge=1)] = 2

@@ -42,10 +42,10 @@ class S3Rec:
     not just the prefix; items without attributes take no part in AAP and MAP, where the code
     counts every attribute as absent; prefixes of one item take no part in SP, where both its
     segments are the same; of pre-training the last epoch counts, not the best of several by the
-    result of fine-tuning. Sequences of a batch are padded to those of similar length only, and
-    where the newest state alone is asked for, the last block computes no other, which changes no
-    output but the time. A table without attributes is pre-trained by MIP and SP alone, which the
-    log says.
+    result of fine-tuning; fine-tuning keeps averaged weights (``average: 0`` does not). Sequences
+    of a batch are padded to those of similar length only, and where the newest state alone is
+    asked for, the last block computes no other, which changes no output but the time. A table
+    without attributes is pre-trained by MIP and SP alone, which the log says.
 
     Users are their histories, known or not. Of a history longer than ``max_length`` the newest
     items count; an item may occur several times. An empty history gets the vector whose scores
@@ -185,6 +185,7 @@ class S3Rec:
                 "learning_rate": settings.learning_rate,
                 "patience": 0,
                 "clip_norm": 0.0,
+                "average": 0.0,
                 "validate_every": settings.epochs,
             }
         )
