@@ -18,54 +18,40 @@ a command of a plugin that replaces one of ours  test_cli_errors.py::test_a_fail
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import gzip
 import importlib
 import itertools
 import json
 import os
-import resource
 import shutil
 import signal
-import struct
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv
 import pytest
-from click.testing import CliRunner, Result
+from bad_input import (
+    HOOK,
+    PIPELINE,
+    SIGNAL,
+    TRAINING,
+    assert_nothing_half_written,
+    assert_one_error,
+    assert_resumes,
+    bound_by_permissions,
+    damage,
+    file_size_limit,
+    numbers,
+    run_once,
+    with_lines,
+)
+from click.testing import Result
 
-from dynmm_framework.cli.app import build_cli
 from dynmm_framework.hookspecs import ENTRY_POINT_GROUP
 from dynmm_framework.testing import generate_dataset
-
-PIPELINE = """\
-version: 1
-data:
-  name: interaction_file
-  config: {path: DATA}
-split: {strategy: leave_one_out}
-baseline: popularity
-evaluate: {at: [5]}
-"""
-
-TRAINING = """\
-version: 1
-data:
-  name: interaction_file
-  config: {path: DATA}
-split: {strategy: leave_one_out}
-backbone:
-  name: sasrec
-  config: {hidden_size: 16, layers: 1, heads: 1, max_length: 10, epochs: 30, patience: 0,
-           checkpoint_seconds: 0}
-evaluate: {at: [5], monitor: ndcg@5}
-compute: {device: cpu, threads: 1}
-"""
 
 Dynmm = Callable[..., Result]
 
@@ -96,48 +82,6 @@ def pipeline(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
-
-
-def assert_one_error(result: Result, *words: str, next_step: bool = True) -> None:
-    """The command ended with one message that holds all ``words``, and a next step below it."""
-    assert result.exit_code == 2, result.stderr
-    assert result.stdout == ""
-    assert "Traceback" not in result.stderr
-    before, _, message = f"\n{result.stderr}".rpartition("\nError: ")
-    assert "\nError: " not in before
-    for word in words:
-        assert word in message
-    if next_step:
-        assert message.splitlines()[-1].startswith("  "), message
-
-
-def assert_nothing_half_written(runs: Path) -> None:
-    """Every finished stage is whole, no run is taken for finished, no temporary file is left."""
-    stages = [path for path in runs.glob(".cache/[!.]*/*") if path.is_dir()]
-    assert all((stage / "stage.json").is_file() for stage in stages)
-    assert not list(runs.glob(".cache/.tmp/*"))
-    assert not [path for path in runs.rglob(".*") if ".tmp" in path.suffixes]
-    for manifest in runs.glob("*/manifest.json"):
-        assert json.loads(manifest.read_text(encoding="utf-8"))["status"] != "finished"
-    assert not list(runs.glob("*/report.html"))
-
-
-def run_once(folder: Path, text: str, data: Path) -> Path:
-    """Runs a pipeline in this process and returns its runs folder."""
-    path = folder / "pipeline.yaml"
-    path.write_text(text.replace("DATA", str(data)), encoding="utf-8")
-    result = CliRunner().invoke(build_cli(), ["run", str(path), "--runs", str(folder / "runs")])
-    assert result.exit_code == 0, result.stderr
-    return folder / "runs"
-
-
-def numbers(runs: Path) -> dict[str, Any]:
-    """``metrics.json`` of the only run, less what the clock says."""
-    (path,) = runs.glob("*/metrics.json")
-    document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    del document["efficiency"]
-    assert document["recommenders"]
-    return document
 
 
 # The pipeline.
@@ -177,17 +121,6 @@ def test_a_pipeline_that_is_no_text(dynmm: Dynmm, tmp_path: Path):
 
 
 # Plugins.
-
-HOOK = """\
-from dynmm_framework.hookspecs import hookimpl
-from dynmm_framework.specs import ComponentSpec
-
-@hookimpl
-def dynmm_register_baselines():
-    return [ComponentSpec(name="popularity", target="dynmm_plugins.popularity.model:Popularity",
-                          config="dynmm_plugins.popularity.config:PopularityConfig",
-                          summary="Ours, by another name")]
-"""
 
 MODULES = itertools.count()
 
@@ -272,12 +205,6 @@ def test_a_component_of_a_broken_plugin_says_that_it_is_broken(
 
 
 # The data.
-
-
-def with_lines(data: bytes, *lines: str) -> bytes:
-    """Puts lines after the fifth."""
-    head, tail = data.splitlines(keepends=True)[:5], data.splitlines(keepends=True)[5:]
-    return b"".join([*head, *(f"{line}\n".encode() for line in lines), *tail])
 
 
 @pytest.mark.parametrize(
@@ -376,13 +303,6 @@ def finished(first_runs: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(first_runs, tmp_path / "runs"))
 
 
-def damage(path: Path, how: str) -> None:
-    data = path.read_bytes()
-    path.unlink()  # a run's files may share their content with the cache's
-    if how != "missing":
-        path.write_bytes({"empty": b"", "cut": data[: len(data) // 2]}.get(how, data[::-1]))
-
-
 @pytest.mark.parametrize(
     ("file", "how"),
     [
@@ -439,17 +359,6 @@ def test_a_corrupt_run_is_one_error_and_is_written_again(
 # The disk.
 
 
-@contextmanager
-def file_size_limit(size: int) -> Iterator[None]:
-    """Lets the system refuse to write any file beyond ``size`` bytes."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 def test_a_file_that_cannot_grow_ends_the_run_cleanly(
     dynmm: Dynmm, pipeline, good: Path, tmp_path: Path
 ):
@@ -484,31 +393,6 @@ def test_a_disk_that_is_full_at_any_moment_ends_the_run_cleanly(
             assert_nothing_half_written(runs)
     result = dynmm("run", pipeline(good), "--runs", runs)
     assert result.exit_code == 0, result.stderr
-
-
-DAC_OVERRIDE, DAC_READ_SEARCH = 1, 2
-"""Capabilities by which root disregards permissions."""
-
-
-@contextmanager
-def bound_by_permissions() -> Iterator[None]:
-    """Subjects root to permissions like anyone."""
-    if os.geteuid():
-        yield
-        return
-    libc = ctypes.CDLL(None, use_errno=True)
-    header = ctypes.create_string_buffer(struct.pack("Ii", 0x20080522, 0))
-    before = ctypes.create_string_buffer(24)
-    if libc.capget(header, before):
-        pytest.skip("cannot read the capabilities of this process")
-    effective, *others = struct.unpack("6I", before.raw[:24])
-    effective &= ~(1 << DAC_OVERRIDE | 1 << DAC_READ_SEARCH)
-    if libc.capset(header, ctypes.create_string_buffer(struct.pack("6I", effective, *others))):
-        pytest.skip("cannot give up capabilities here")
-    try:
-        yield
-    finally:
-        libc.capset(header, before)
 
 
 @pytest.fixture
@@ -562,45 +446,14 @@ def test_a_stored_stage_without_permission_is_not_taken_for_damaged(
 
 # Interruptions.
 
-SIGNAL = """\
-import os, signal
-from dynmm_framework.hookspecs import hookimpl
-
-@hookimpl
-def dynmm_epoch_finished(epoch):
-    if epoch == 5:
-        HOW
-"""
-"""A plugin that interrupts the process in the middle of training."""
-
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory, good: Path) -> dict[str, Any]:
     return numbers(run_once(tmp_path_factory.mktemp("undisturbed"), TRAINING, good))
 
 
-def assert_resumes(
-    dynmm: Dynmm, path: Path, runs: Path, undisturbed: dict[str, Any], *words: str
-) -> None:
-    result = dynmm("run", path, "--runs", runs)
-    assert result.exit_code == 0, result.stderr
-    for word in words:
-        assert word in result.stderr
-    assert "Traceback" not in result.stderr
-    assert numbers(runs) == undisturbed
-    assert not list(runs.rglob("checkpoint.json"))
-    assert not list(runs.glob(".cache/.tmp/*"))
-
-
 def test_kill_minus_nine_in_training_and_the_same_command_again(
-    dynmm: Dynmm,
-    pipeline,
-    process,
-    install: Install,
-    good: Path,
-    tmp_path: Path,
-    undisturbed: dict[str, Any],
-    monkeypatch: pytest.MonkeyPatch,
+    dynmm: Dynmm, pipeline, process, install: Install, good: Path, tmp_path: Path, undisturbed
 ):
     path, runs, spoilt = pipeline(good, TRAINING), tmp_path / "runs", tmp_path / "spoilt"
     install("deadly", SIGNAL.replace("HOW", "os.kill(os.getpid(), signal.SIGKILL)"))
@@ -624,12 +477,7 @@ def test_kill_minus_nine_in_training_and_the_same_command_again(
 
 
 def test_ctrl_c_in_training_and_the_same_command_again(
-    dynmm: Dynmm,
-    pipeline,
-    install: Install,
-    good: Path,
-    tmp_path: Path,
-    undisturbed: dict[str, Any],
+    dynmm: Dynmm, pipeline, install: Install, good: Path, tmp_path: Path, undisturbed
 ):
     path, runs = pipeline(good, TRAINING), tmp_path / "runs"
     install("impatient", SIGNAL.replace("HOW", "signal.raise_signal(signal.SIGINT)"))
