@@ -203,17 +203,6 @@ class Catalogue(PluginHost):
             )
         return instance
 
-    def load_metric(self, spec: MetricSpec) -> Callable[..., Any]:
-        """Imports the function of a metric.
-
-        Raises:
-            PluginError: If it cannot be imported or is not a function.
-        """
-        function: Callable[..., Any] = _load(spec.target, spec)
-        if not callable(function):
-            raise PluginError(f"metric {spec.name}: {spec.target} is not a function")
-        return function
-
 
 def load_catalogue(
     *,

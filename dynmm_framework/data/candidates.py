@@ -68,7 +68,7 @@ def draw_candidates(evaluation: EvaluationSet, n_negatives: int, *, seed: int) -
         worst = np.argmin(allowed)
         raise DataError(
             f"{n_negatives:,} negatives cannot be drawn for {short.sum():,} of "
-            f"{len(evaluation):,} users: user {evaluation.users[worst]} has only "
+            f"{len(evaluation):,} users: one of them has only "
             f"{allowed[worst]:,} of {n_items:,} items outside history and targets",
             hint=f"Sample at most {allowed[worst]:,}, or use the protocol `full`.",
         )

@@ -7,6 +7,8 @@ folder that becomes visible as a whole.
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +25,9 @@ from dynmm_framework.data.tables import Dataset, Interactions
 from dynmm_framework.errors import ArtifactError
 
 SCHEMA_VERSION: Final = 1
+DATASET_FILES: Final = ("dataset.json", "interactions.parquet", "items.parquet", "users.parquet")
+"""What a saved dataset consists of."""
+
 _AGAIN: Final = "Delete the folder and run again; what is missing is computed anew."
 _FULL: Final = "Free some space or choose another folder, check its permissions, and run again."
 
@@ -46,6 +51,28 @@ def write_dataset(dataset: Dataset, folder: Path) -> None:
                 "log": dataset.log,
             },
         )
+
+
+def save_dataset(dataset: Dataset, folder: Path) -> None:
+    """Writes a dataset so that its folder appears as a whole, in place of an older one.
+
+    Raises:
+        ArtifactError: If the folder cannot be written, or holds anything but a dataset.
+    """
+    foreign = folder.exists() and not (folder / "dataset.json").is_file()
+    if foreign and not (folder.is_dir() and not any(folder.iterdir())):
+        raise ArtifactError(
+            f"cannot save a dataset to {folder}: it exists and is no saved dataset",
+            hint="Choose a folder of its own.",
+        )
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    try:
+        write_dataset(dataset, partial)
+        with _writing(folder.parent):
+            shutil.rmtree(folder, ignore_errors=True)
+            partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def read_dataset(folder: Path) -> Dataset:

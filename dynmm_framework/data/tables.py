@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -208,6 +209,25 @@ class Dataset:
         """Returns the dataset with the present counts logged under ``step``."""
         line = (step, self.n_users, self.n_items, len(self.interactions))
         return replace(self, log=(*self.log, line))
+
+    def save(self, folder: Path | str) -> Path:
+        """Saves the dataset, so that a pipeline can name it.
+
+        Example::
+
+            folder = Dataset.from_pandas(frame, columns={"user": "uid"}).save("my-data")
+            load_pipeline({..., "data": {"name": "saved_dataset", "config": {"path": str(folder)}}})
+
+        Args:
+            folder: A folder of its own; an older saved dataset in it is replaced.
+
+        Raises:
+            ArtifactError: If it cannot be written, or holds something else.
+        """
+        from dynmm_framework.data.storage import save_dataset
+
+        save_dataset(self, Path(folder))
+        return Path(folder)
 
     @classmethod
     def from_pandas(cls, interactions: Any, *, name: str = "dataset", **columns: Any) -> Dataset:

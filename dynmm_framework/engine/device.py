@@ -29,28 +29,27 @@ def resolve_device(compute: ComputeBlock) -> str:
     if compute.threads is not None:
         torch.set_num_threads(compute.threads)
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if compute.device == "auto":
-        return "cuda:0" if gpus else "cpu"
+    setting = compute.device
+    if setting == "auto":
+        setting = "cuda" if gpus else "cpu"
     try:
-        device = torch.device(compute.device)
+        device = torch.device(setting)
     except RuntimeError:
-        raise ConfigError(
-            [Problem(f"not a device: {compute.device!r}", path="compute.device")],
-            hint="Use auto, cpu, cuda or cuda:N.",
-        ) from None
-    if device.type == "cuda" and (device.index or 0) >= gpus:
-        raise ConfigError(
-            [
-                Problem(
-                    f"{compute.device!r} is asked for, but torch sees {gpus} GPUs here",
-                    path="compute.device",
-                )
-            ],
-            hint="Use compute.device=auto, or look at `dynmm doctor`.",
-        )
-    if device.type not in ("cpu", "cuda"):
-        raise ConfigError(
-            [Problem(f"device type {device.type!r} is not supported", path="compute.device")],
-            hint="Use auto, cpu, cuda or cuda:N.",
-        )
-    return f"cuda:{device.index or 0}" if device.type == "cuda" else "cpu"
+        raise _refused("device", f"not a device: {setting!r}") from None
+    if device.type == "cpu":
+        return "cpu"
+    if device.type != "cuda":
+        raise _refused("device", f"device type {device.type!r} is not supported")
+    index = device.index or 0
+    if index >= gpus:
+        raise _refused("device", f"{setting!r} is asked for, but torch sees {gpus} GPUs here")
+    if compute.precision == "bf16" and not torch.cuda.is_bf16_supported():
+        raise _refused("precision", f"{torch.cuda.get_device_name(index)} has no bf16; use fp32")
+    return f"cuda:{index}"
+
+
+def _refused(field: str, reason: str) -> ConfigError:
+    return ConfigError(
+        [Problem(reason, path=f"compute.{field}")],
+        hint="Use compute.device=auto, cpu, cuda or cuda:N, and look at `dynmm doctor`.",
+    )

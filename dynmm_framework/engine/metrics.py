@@ -71,5 +71,7 @@ class MetricsDocument(Block):
     efficiency: dict[str, Efficiency] = {}
     users: dict[str, int] = {}
     """Number of users ranked, by protocol."""
+    notes: dict[str, list[str]] = {}
+    """By protocol: which metrics are undefined and therefore absent, and why."""
     higher_is_better: dict[str, bool] = {}
     """Direction of each metric family, as its plugin declares it."""

@@ -63,14 +63,18 @@ def run(
     surroundings = Surroundings(loaded.catalogue, display, offline)
     plan = make_plan(loaded, runs_dir=runs_dir, surroundings=surroundings)
     folder = runs_dir / plan.run_id
+    tracker = _make_tracker(loaded, plan)
     done = Run.find(folder, catalogue=loaded.catalogue)
     if done is not None and all(stage.cached for stage in plan.stages):
         display.line(f"All {len(plan.stages)} stages cached.")
+        if tracker is not None:
+            tracker.log_params(plan.resolved)
+            _track(tracker, MetricsDocument.model_validate(done.metrics))
         return done
     surroundings = Surroundings(loaded.catalogue, display, offline, run=plan.run_id)
     device = resolve_device(loaded.pipeline.compute)
     bench = Workbench(loaded, plan, store, surroundings, device)
-    with _Recorder.open(bench, folder) as recorder:
+    with _Recorder.open(bench, folder, tracker) as recorder:
         _run_stages(bench, recorder)
         document = summarise(bench)
         collect(bench, folder)
@@ -111,9 +115,9 @@ class _Recorder:
 
     @classmethod
     @contextmanager
-    def open(cls, bench: Workbench, folder: Path) -> Iterator[_Recorder]:
-        loaded, plan = bench.loaded, bench.plan
-        recorder = cls(bench, folder, _first_manifest(bench), _make_tracker(loaded, plan))
+    def open(cls, bench: Workbench, folder: Path, tracker: Tracker | None) -> Iterator[_Recorder]:
+        plan = bench.plan
+        recorder = cls(bench, folder, _first_manifest(bench), tracker)
         recorder.write()
         recorder.notify("dynmm_run_started", pipeline=plan.resolved)
         if recorder.tracker is not None:
@@ -171,8 +175,7 @@ class _Recorder:
         metrics = document.model_dump(mode="json")
         self.notify("dynmm_run_finished", folder=self.folder, metrics=metrics)
         if self.tracker is not None:
-            self.tracker.log_metrics(dict(_flat(document)), step=0)
-            self.tracker.close(status="finished")
+            _track(self.tracker, document)
 
     def _meta(self, stage: str) -> dict[str, Any]:
         return self.bench.manifest(self.bench.plan.named(stage)).meta
@@ -215,6 +218,11 @@ def _make_tracker(loaded: LoadedPipeline, plan: Plan) -> Tracker | None:
             hint="Install a plugin that implements dynmm_create_tracker, or remove the block.",
         )
     return tracker
+
+
+def _track(tracker: Tracker, document: MetricsDocument) -> None:
+    tracker.log_metrics(dict(_flat(document)), step=0)
+    tracker.close(status="finished")
 
 
 def _flat(document: MetricsDocument) -> Iterator[tuple[str, float]]:

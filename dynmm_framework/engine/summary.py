@@ -27,6 +27,7 @@ def summarise(bench: Workbench) -> MetricsDocument:
     document: dict[str, dict[str, dict[str, MetricValue]]] = {}
     chance: dict[str, dict[str, float]] = {}
     users: dict[str, int] = {}
+    notes: dict[str, dict[str, None]] = {}
     values: dict[str, dict[str, list[PerUser]]] = {}
     for label in pipeline.recommenders:
         for protocol in (entry.name for entry in pipeline.evaluate.protocols):
@@ -37,6 +38,8 @@ def summarise(bench: Workbench) -> MetricsDocument:
                 per_user.append(per_user_columns(folder))
             values.setdefault(protocol, {})[label] = per_user
             users[protocol] = int(results[0]["users"])
+            for result in results:
+                notes.setdefault(protocol, {}).update(dict.fromkeys(result["notes"]))
             chance[protocol] = {k: v for k, v in results[0]["chance"].items() if v is not None}
             document.setdefault(label, {})[protocol] = {
                 metric: MetricValue(
@@ -58,6 +61,7 @@ def summarise(bench: Workbench) -> MetricsDocument:
         comparisons=list(_comparisons(bench, values)),
         efficiency={label: _efficiency(bench, label) for label in pipeline.recommenders},
         users=users,
+        notes={protocol: list(lines) for protocol, lines in notes.items() if lines},
         higher_is_better={spec.name: spec.higher_is_better for spec in bench.loaded.metrics},
     )
 

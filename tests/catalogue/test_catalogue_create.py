@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from dynmm_framework.catalogue import Catalogue, load_catalogue
 from dynmm_framework.errors import ConfigError, PluginError
-from dynmm_framework.specs import Component, ComponentSpec, Kind, MetricSpec, Provider
+from dynmm_framework.specs import Component, ComponentSpec, Kind, Provider
 
 
 class Config(BaseModel):
@@ -156,17 +156,6 @@ def test_an_error_meant_for_the_user_passes_through() -> None:
 )
 def test_each_kind_is_held_to_its_protocol(kind: Kind, slot: Any, protocol: str) -> None:
     assert f"is not a {protocol}: it lacks" in refusal(component(kind, slot=slot))
-
-
-def test_a_metric_is_loaded() -> None:
-    def metric(target: str) -> MetricSpec:
-        return MetricSpec(name="m", target=target, higher_is_better=True, summary="s")
-
-    assert Catalogue().load_metric(metric(f"{HERE}:half")) is round
-    with pytest.raises(PluginError, match=f"metric m: {HERE}:number is not a function"):
-        Catalogue().load_metric(metric(f"{HERE}:number"))
-    with pytest.raises(PluginError, match="metric m cannot be loaded: ModuleNotFoundError"):
-        Catalogue().load_metric(metric("no_such_module:x"))
 
 
 # The installed plugins.

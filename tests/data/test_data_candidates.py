@@ -129,7 +129,7 @@ def test_too_few_items_name_the_user_and_the_limit() -> None:
     with pytest.raises(DataError) as caught:
         draw_candidates(asked, 4, seed=0)
     assert str(caught.value) == (
-        "4 negatives cannot be drawn for 1 of 2 users: user 13 has only 2 of 6 items outside "
+        "4 negatives cannot be drawn for 1 of 2 users: one of them has only 2 of 6 items outside "
         "history and targets\n  Sample at most 2, or use the protocol `full`."
     )
 

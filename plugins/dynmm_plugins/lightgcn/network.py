@@ -43,9 +43,11 @@ class Graph(nn.Module):
         by_item = np.argsort(items, kind="stable")
         rows = np.concatenate([users, items[by_item] + self.n_users])
         neighbours = np.concatenate([items + self.n_users, users[by_item]])
+        # The kernel takes half the time with 32-bit indices.
+        index = np.int32 if len(neighbours) < 2**31 else np.int64
         for name, array in (
-            ("neighbours", neighbours),
-            ("offsets", np.cumsum(degrees) - degrees),
+            ("neighbours", neighbours.astype(index)),
+            ("offsets", (np.cumsum(degrees) - degrees).astype(index)),
             ("weights", scale[rows] * scale[neighbours]),
             ("scale", scale),  # (nodes,) degree^-1/2, 0 where there is no edge
         ):

@@ -1,0 +1,1 @@
+"""Datasets saved from Python."""
