@@ -7,7 +7,7 @@ RUNS ?= runs
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test slow lint docs bench clean
+.PHONY: help quickstart test slow lint bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -43,8 +43,11 @@ lint: $(VENV)/.dev ## ruff, mypy strict on the core, import-linter
 	$(BIN)/mypy
 	PYTHONPATH=plugins:registry $(BIN)/lint-imports
 
-bench: $(VENV)/.dev ## side-by-side measurements; see benchmarks/README.md
-	$(BIN)/python benchmarks/all.py
+bench: $(VENV)/.test ## side-by-side measurements; PEER=python-with-recbole for the peer's too
+	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/reading.py
+	$(BIN)/python benchmarks/floors.py
+	$(if $(PEER),$(BIN)/python benchmarks/recbole_peer.py --peer-python $(PEER))
 
 clean: ## remove the environment and caches, not the runs
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -36,6 +36,8 @@ def run(
     Raises:
         DynmmError: For anything that the user can mend.
     """
+    if isinstance(pipeline, str | Path):
+        raise TypeError(f"run() takes a loaded pipeline: run(load_pipeline({str(pipeline)!r}))")
     from dynmm_framework.engine.run import run as run_stages
     from dynmm_framework.reports.page import REPORT_FILE, write_report
 

@@ -106,6 +106,8 @@ def test_the_plugin_works_once_registered(tmp_path, events, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     import recent
 
+    model = recent.RecentPopularity(recent.Config())
+    assert model.get_state() == {}
     catalogue = load_catalogue()
     status = catalogue.register(recent, name="recent")
     assert status.status == "ok", status.reason
@@ -123,6 +125,30 @@ def test_the_plugin_works_once_registered(tmp_path, events, monkeypatch):
     assert (finished.folder / "report.html").is_file()
     values = finished.metrics["recommenders"]["recent_popularity"]["full"]
     assert 0 < values["ndcg@10"]["mean"] < 1
+
+
+def test_the_plugin_passes_the_conformance_test_shown(tmp_path, pytestconfig):
+    """README.md's own test class, run by pytest in a process of its own."""
+    example, test = (
+        next(block for block in blocks("python") if word in block)
+        for word in ("recent.py", "BaselineConformance")
+    )
+    (tmp_path / "recent.py").write_text(example)
+    (tmp_path / "test_recent.py").write_text(
+        "import pytest\nimport recent\nfrom dynmm_framework.catalogue import load_catalogue\n"
+        f"{test}\n"
+        "    @pytest.fixture(scope='session')\n"
+        "    def dynmm_catalogue(self):\n"
+        "        catalogue = load_catalogue()\n"
+        "        catalogue.register(recent, name='recent')\n"
+        "        return catalogue\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)],
+        capture_output=True, text=True, cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:]
 
 
 def test_the_quickstart_table_is_that_of_the_quickstart():

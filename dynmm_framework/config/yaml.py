@@ -136,7 +136,8 @@ def _document(text: str, file: str) -> tuple[Document | None, list[Problem]]:
     reader = _Reader(file)
     data = reader.value(node, ())
     if not isinstance(data, dict):
-        kind = "a list" if isinstance(data, list) else f"{data!r}"
+        # A file of another kind is one long string: its beginning tells which.
+        kind = "a list" if isinstance(data, list) else f"{str(data)[:40]!r}"
         problem = Problem(f"expected `key: value` lines, found {kind}", file=file, line=1)
         return None, reader.problems or [problem]
     reader.lines[()] = node.start_mark.line + 1

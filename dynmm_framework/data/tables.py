@@ -230,14 +230,30 @@ class Dataset:
         return Path(folder)
 
     @classmethod
-    def from_pandas(cls, interactions: Any, *, name: str = "dataset", **columns: Any) -> Dataset:
+    def from_pandas(
+        cls,
+        interactions: Any,
+        *,
+        name: str = "dataset",
+        columns: Mapping[str, str] | None = None,
+        items: Any = None,
+        users: Any = None,
+    ) -> Dataset:
         """Builds a dataset from a pandas frame; see :meth:`from_arrow`."""
-        return cls.from_arrow(interactions, name=name, **columns)
+        return cls.from_arrow(interactions, name=name, columns=columns, items=items, users=users)
 
     @classmethod
-    def from_polars(cls, interactions: Any, *, name: str = "dataset", **columns: Any) -> Dataset:
+    def from_polars(
+        cls,
+        interactions: Any,
+        *,
+        name: str = "dataset",
+        columns: Mapping[str, str] | None = None,
+        items: Any = None,
+        users: Any = None,
+    ) -> Dataset:
         """Builds a dataset from a polars frame; see :meth:`from_arrow`."""
-        return cls.from_arrow(interactions, name=name, **columns)
+        return cls.from_arrow(interactions, name=name, columns=columns, items=items, users=users)
 
     @classmethod
     def from_arrow(

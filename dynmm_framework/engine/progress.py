@@ -36,7 +36,7 @@ class Display:
     def line(self, text: str) -> None:
         """Writes one line above any bar."""
         if self.console is not None:
-            self.console.print(text, markup=False, highlight=False)
+            self.console.print(text, markup=False, emoji=False, highlight=False)
 
     @contextmanager
     def bar(self, description: str, total: int | None) -> Iterator[Callable[..., None]]:

@@ -213,8 +213,8 @@ class Run:
         """
         from dynmm_framework.evaluation.ranking import recommend
 
-        if (user is None) == (history is None):
-            raise DataError("recommend() takes either a user or a history")
+        if (user is None) == (history is None) or isinstance(history, str):
+            raise DataError("recommend() takes either a user or a list of items as history")
         known = self._known(user) if user is not None else self._given(history or ())
         ranking = recommend(self.recommender(label), known, k)
         titles = _column(self.dataset.items, "title")
@@ -228,7 +228,7 @@ class Run:
         ]
 
     def _known(self, user: str) -> Histories:
-        row = pc.index(self.dataset.users["id"], value=user).as_py()
+        row = pc.index(self.dataset.users["id"], value=str(user)).as_py()
         if row < 0:
             ids = self.dataset.users["id"].to_pylist()
             raise DataError(
@@ -238,7 +238,7 @@ class Run:
         return self.dataset.interactions.histories().take(np.array([row]))
 
     def _given(self, history: Iterable[str]) -> Histories:
-        wanted = list(history)
+        wanted = [str(item) for item in history]
         ids = self.dataset.items["id"]
         rows = pc.index_in(pa.array(wanted, pa.string()), value_set=ids.combine_chunks())
         missing = [item for item, row in zip(wanted, rows.to_pylist(), strict=True) if row is None]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -32,9 +33,9 @@ from dynmm_framework.data.tables import Dataset, EvaluationSet
 from dynmm_framework.engine.context import RunContext, Surroundings
 from dynmm_framework.engine.plan import Plan, PlannedStage, StageKind
 from dynmm_framework.engine.seeds import spawn_rng
-from dynmm_framework.errors import StageError
+from dynmm_framework.errors import DynmmError, PluginError, StageError
 from dynmm_framework.protocols import Validator
-from dynmm_framework.specs import split_metric
+from dynmm_framework.specs import Component, split_metric
 
 if TYPE_CHECKING:
     from dynmm_framework.evaluation.evaluate import MetricRequest
@@ -209,7 +210,7 @@ def _fit(bench: Workbench, stage: PlannedStage, writer: StageWriter) -> Meta:
     ctx = bench.context(stage, writer, validator=bench.validator)
     data = bench.split.training_data(bench.dataset.items)
     started = time.perf_counter()
-    with PeakMemory(bench.device) as peak:
+    with PeakMemory(bench.device) as peak, _blamed(bench.loaded.components[stage.label], stage):
         component.fit(data, ctx)
     seconds = time.perf_counter() - started
     save_arrays(
@@ -224,6 +225,20 @@ def _fit(bench: Workbench, stage: PlannedStage, writer: StageWriter) -> Meta:
         "device": bench.device,
         **ctx.records,
     }
+
+
+@contextmanager
+def _blamed(component: Component, stage: PlannedStage) -> Iterator[None]:
+    """Names the component whose code raised something that it did not explain itself."""
+    try:
+        yield
+    except (DynmmError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        raise PluginError(
+            f"{component.identity} failed in stage {stage.name}: {type(error).__name__}: {error}",
+            hint=f"See where with --debug; it is code of {component.provider.distribution}.",
+        ) from error
 
 
 def _rank(bench: Workbench, stage: PlannedStage, writer: StageWriter) -> Meta:

@@ -21,6 +21,7 @@ from dynmm_framework.protocols import Context, Scores
 from dynmm_framework.training.checkpoint import Arrays, CheckpointFolder, Progress, training_digest
 from dynmm_framework.training.config import LoopConfig
 from dynmm_framework.training.guard import Guard, refuse_out_of_memory, scale_to_norm
+from dynmm_framework.training.memory import keep_freed_memory
 from dynmm_framework.training.seeding import seed_torch, seeded
 from dynmm_framework.training.state import load_module_state, module_state, to_array
 
@@ -118,6 +119,8 @@ def train(
             epoch and batch.
         ArtifactError: If a checkpoint cannot be written.
     """
+    if ctx.device == "cpu":
+        keep_freed_memory()
     task.module.to(ctx.device)
     return _Training(
         task, config, ctx, optimizer or default_optimizer(task.module, config), name

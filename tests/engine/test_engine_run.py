@@ -19,7 +19,7 @@ from dynmm_framework.engine.metrics import MetricsDocument
 from dynmm_framework.engine.plan import make_plan
 from dynmm_framework.engine.results import Run
 from dynmm_framework.engine.run import run
-from dynmm_framework.errors import ArtifactError, ConfigError, DataError, StageError
+from dynmm_framework.errors import ArtifactError, ConfigError, DataError, PluginError, StageError
 from dynmm_framework.hookspecs import hookimpl
 from dynmm_framework.specs import ComponentSpec, MetricSpec
 
@@ -162,8 +162,10 @@ def test_unknown_ids_are_named(load, tmp_path):
         found.recommend(history=["i1", "i999"])
     with pytest.raises(ArtifactError, match="no recommender 'sasrc'"):
         found.recommend("u1", label="sasrc")
-    with pytest.raises(DataError, match="either a user or a history"):
+    with pytest.raises(DataError, match="either a user or a list"):
         found.recommend()
+    with pytest.raises(DataError, match="either a user or a list"):
+        found.recommend(history="i1")
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):
@@ -343,3 +345,11 @@ def test_metrics_json_is_strict_json(load, tmp_path):
         "seed",
         "protocol",
     ]
+
+
+def test_an_exception_of_a_component_names_the_component(load, tmp_path, monkeypatch):
+    from dynmm_plugins.item_knn.model import ItemKNN
+
+    monkeypatch.setattr(ItemKNN, "fit", lambda self, data, ctx: 1 / 0)
+    with pytest.raises(PluginError, match=r"item_knn failed in stage fit/item_knn.*Zero"):
+        run(load(), runs_dir=tmp_path)
