@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from dynmm_framework.config.pipeline import ComputeBlock
-from dynmm_framework.errors import ConfigError, Problem
+from dynmm_framework.errors import ConfigError, PluginError, Problem
 
 
 def guess_device(setting: str) -> str:
@@ -21,10 +21,17 @@ def resolve_device(compute: ComputeBlock) -> str:
 
     Raises:
         ConfigError: If the device asked for does not exist on this machine.
+        PluginError: If torch is not installed.
     """
     # Idle OpenMP threads that spin slow a busy machine down several times over.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    import torch
+    try:
+        import torch
+    except ImportError as error:
+        raise PluginError(
+            f"running a pipeline needs torch, which does not load: {error}",
+            hint="Install it: pip install 'dynmm-framework[torch]'",
+        ) from error
 
     if compute.threads is not None:
         torch.set_num_threads(compute.threads)
