@@ -27,8 +27,8 @@ from dynmm_framework.artifacts.atomic import (
 )
 from dynmm_framework.artifacts.digests import digest_file, mismatch
 from dynmm_framework.artifacts.manifest import RunManifest, StoredFile, read_document
-from dynmm_framework.catalogue import Catalogue
-from dynmm_framework.config.load import LoadedPipeline, load_pipeline
+from dynmm_framework.catalogue import Catalogue, load_catalogue
+from dynmm_framework.config.pipeline import Pipeline
 from dynmm_framework.data.storage import read_dataset, write_dataset
 from dynmm_framework.data.tables import Dataset, Histories
 from dynmm_framework.engine.metrics import MetricsDocument
@@ -40,7 +40,7 @@ from dynmm_framework.engine.stages import (
     Workbench,
     read_result,
 )
-from dynmm_framework.errors import ArtifactError, DataError, DynmmError
+from dynmm_framework.errors import ArtifactError, DataError, DynmmError, PluginError
 from dynmm_framework.specs import did_you_mean
 
 if TYPE_CHECKING:
@@ -152,10 +152,6 @@ class Run:
         """The dataset as filtered for this run."""
         return read_dataset(self.folder / "data")
 
-    def pipeline(self) -> LoadedPipeline:
-        """Returns the pipeline as it was run, checked against the plugins there are now."""
-        return load_pipeline(self.manifest.pipeline, catalogue=self.catalogue)
-
     def recommender(self, label: str | None = None, *, seed: int | None = None) -> Recommender:
         """Returns a trained recommender of the run.
 
@@ -165,6 +161,7 @@ class Run:
 
         Raises:
             ArtifactError: If the run has no such recommender or seed.
+            PluginError: If the recommender's plugin is not installed any more.
         """
         from dynmm_framework.evaluation.ranking import as_recommender
 
@@ -182,8 +179,17 @@ class Run:
                 f"run {self.id} has no model seed {chosen}",
                 hint=f"It has: {', '.join(map(str, seeds))}.",
             )
-        loaded = self.pipeline()
-        component = loaded.catalogue.create(loaded.components[label], loaded.configs[label])
+        # Only this component need be installed, not all that the run compared it with.
+        catalogue = self.catalogue or load_catalogue()
+        ref = Pipeline.model_validate(self.manifest.pipeline).recommenders[label]
+        try:
+            found = catalogue.find(("baseline", "backbone"), ref.name)
+        except PluginError as error:
+            raise PluginError(
+                f"run {self.id}: {error.message}",
+                hint=f"{label} was made by {self.manifest.components[label]}; install it again.",
+            ) from error
+        component = catalogue.create(found, ref.config)
         component.load_state(
             load_arrays(self.folder / "models" / label / f"seed-{chosen}" / STATE_FILE)
         )

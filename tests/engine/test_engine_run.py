@@ -150,7 +150,7 @@ def test_a_component_registered_by_a_script_recommends_too(settings, tmp_path):
         found = run(loaded, runs_dir=tmp_path)
         assert len(found.recommend("u1", k=3)) == 3
     assert len(Run.load(found.folder, catalogue=catalogue).recommend("u1", k=3)) == 3
-    with pytest.raises(ConfigError, match="of_a_script"):
+    with pytest.raises(PluginError, match="of_a_script was made by local==0"):
         Run.load(found.folder).recommend("u1", k=3)
 
 
@@ -353,3 +353,13 @@ def test_an_exception_of_a_component_names_the_component(load, tmp_path, monkeyp
     monkeypatch.setattr(ItemKNN, "fit", lambda self, data, ctx: 1 / 0)
     with pytest.raises(PluginError, match=r"item_knn failed in stage fit/item_knn.*Zero"):
         run(load(), runs_dir=tmp_path)
+
+
+def test_a_recommender_outlives_the_plugins_it_was_compared_with(load, tmp_path):
+    from dynmm_framework.catalogue import load_catalogue
+
+    folder = run(load(), runs_dir=tmp_path).folder
+    fewer = load_catalogue(only=["popularity"])
+    assert Run.load(folder, catalogue=fewer).recommend("u1", k=1)
+    with pytest.raises(PluginError, match=r"item_knn was made by dynmm-framework==.*install it"):
+        Run.load(folder, catalogue=fewer).recommend("u1", k=1, label="item_knn")
