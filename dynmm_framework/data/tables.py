@@ -230,32 +230,6 @@ class Dataset:
         return Path(folder)
 
     @classmethod
-    def from_pandas(
-        cls,
-        interactions: Any,
-        *,
-        name: str = "dataset",
-        columns: Mapping[str, str] | None = None,
-        items: Any = None,
-        users: Any = None,
-    ) -> Dataset:
-        """Builds a dataset from a pandas frame; see :meth:`from_arrow`."""
-        return cls.from_arrow(interactions, name=name, columns=columns, items=items, users=users)
-
-    @classmethod
-    def from_polars(
-        cls,
-        interactions: Any,
-        *,
-        name: str = "dataset",
-        columns: Mapping[str, str] | None = None,
-        items: Any = None,
-        users: Any = None,
-    ) -> Dataset:
-        """Builds a dataset from a polars frame; see :meth:`from_arrow`."""
-        return cls.from_arrow(interactions, name=name, columns=columns, items=items, users=users)
-
-    @classmethod
     def from_arrow(
         cls,
         interactions: Any,
@@ -283,6 +257,11 @@ class Dataset:
         from dynmm_framework.data.assemble import assemble
 
         return assemble(interactions, name=name, columns=columns or {}, items=items, users=users)
+
+    from_pandas = from_arrow
+    """Builds a dataset from a pandas frame; see :meth:`from_arrow`."""
+    from_polars = from_arrow
+    """Builds a dataset from a polars frame; see :meth:`from_arrow`."""
 
 
 @dataclass(frozen=True, eq=False)
