@@ -53,7 +53,7 @@ def collect_environment(*, libraries: Iterable[str] = LIBRARIES) -> dict[str, An
         "python": platform.python_version(),
         "implementation": platform.python_implementation(),
         "platform": platform.platform(),
-        "libraries": _versions(libraries),
+        "libraries": library_versions(libraries),
         "git": _git_state(),
         "cpu": {
             "model": _cpu_model(),
@@ -66,7 +66,8 @@ def collect_environment(*, libraries: Iterable[str] = LIBRARIES) -> dict[str, An
     }
 
 
-def _versions(libraries: Iterable[str]) -> dict[str, str]:
+def library_versions(libraries: Iterable[str] = LIBRARIES) -> dict[str, str]:
+    """Returns the versions of the distributions that are installed, without importing them."""
     found = {}
     for name in libraries:
         try:

@@ -96,6 +96,8 @@ class StageEntry(_Stored):
     """Whether it was found finished and skipped."""
     seconds: float
     """Wall time; of the original computation if cached."""
+    libraries: dict[str, str] = {}
+    """Versions it was computed with, which need not be today's if it was cached."""
 
 
 class PluginEntry(_Stored):

@@ -90,12 +90,14 @@ def _run_stages(bench: Workbench, recorder: _Recorder) -> None:
         if not stage.cached:
             bench.surroundings.display.line(f"[{number}/{len(stages)}] {stage.name}")
             bench.run(stage)
+        stored = bench.manifest(stage)
         recorder.stage_finished(
             StageEntry(
                 name=stage.name,
                 key=stage.key,
                 cached=stage.cached,
-                seconds=bench.manifest(stage).seconds,
+                seconds=stored.seconds,
+                libraries=stored.meta.get("libraries", {}),
             )
         )
     recorder.stage = ""

@@ -14,6 +14,7 @@ import numpy as np
 
 from dynmm_framework.artifacts.arrays import load_arrays, save_arrays
 from dynmm_framework.artifacts.atomic import read_json, write_json
+from dynmm_framework.artifacts.environment import library_versions
 from dynmm_framework.artifacts.manifest import StageManifest
 from dynmm_framework.artifacts.store import StageStore, StageWriter, StoredStage
 from dynmm_framework.config.load import LoadedPipeline
@@ -65,7 +66,8 @@ class Workbench:
         def compute(writer: StageWriter) -> None:
             writer.meta.update(work(self, stage, writer))
 
-        self.store.ensure(stage.name, stage.key, compute, meta={"kind": stage.kind})
+        meta = {"kind": stage.kind, "libraries": library_versions()}
+        self.store.ensure(stage.name, stage.key, compute, meta=meta)
 
     def folder(self, stage: PlannedStage) -> Path:
         """Returns the folder of a finished stage.

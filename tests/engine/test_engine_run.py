@@ -363,3 +363,10 @@ def test_a_recommender_outlives_the_plugins_it_was_compared_with(load, tmp_path)
     assert Run.load(folder, catalogue=fewer).recommend("u1", k=1)
     with pytest.raises(PluginError, match=r"item_knn was made by dynmm-framework==.*install it"):
         Run.load(folder, catalogue=fewer).recommend("u1", k=1, label="item_knn")
+
+
+def test_every_stage_names_the_versions_it_was_computed_with(load, tmp_path):
+    import numpy
+
+    stages = run(load(), runs_dir=tmp_path).manifest.stages
+    assert {stage.libraries["numpy"] for stage in stages} == {numpy.__version__}
