@@ -16,8 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     import torch
 
+    from dynmm_framework.data.features import Features
     from dynmm_framework.data.tables import Dataset, Histories, TrainingData
     from dynmm_framework.evaluation.outcome import Outcome
 
@@ -181,20 +183,60 @@ class Metric(Protocol):
 
 @runtime_checkable
 class ModalityEncoder(Protocol):
-    """A frozen encoder of one modality.
+    """A frozen encoder of one modality, item by item.
 
-    What is missing never reaches it: the core keeps the mask.
+    What is missing or unreadable never reaches it: the core decodes, keeps the mask, and caches
+    vectors by content. An encoder that has to see all inputs first (TF-IDF) has a method
+    ``fit(inputs, ctx)`` besides; its vectors are cached for that set of inputs only.
 
     Attributes:
         modality: ``text``, ``image`` or ``audio``.
-        dim: Width of the vectors.
+        dim: Width of the vectors; known after :meth:`load`.
     """
 
     modality: str
     dim: int
 
+    def load(self, ctx: Context) -> None:
+        """Loads the frozen weights onto ``ctx.device``.
+
+        Raises:
+            ArtifactError: If weights are missing, damaged or of another architecture; names the
+                file and the fix.
+        """
+        ...
+
+    def prepare(self, value: Any) -> Any:
+        """Makes one input ready: resizing, resampling. Runs in parallel, needs no weights.
+
+        Args:
+            value: A text (``str``), an image (``PIL.Image.Image``, RGB) or a sound
+                (:class:`dynmm_framework.features.media.Sound`).
+        """
+        ...
+
     def encode(self, batch: Sequence[Any]) -> FloatArray:
-        """Encodes present inputs, ``(len(batch), dim)``."""
+        """Encodes prepared inputs, ``(len(batch), dim)``; finite.
+
+        The vector of an input does not depend on what else is in the batch.
+        """
+        ...
+
+
+@runtime_checkable
+class FeatureReader(Protocol):
+    """An encoder whose vectors exist already, in a file."""
+
+    def read(self, items: pa.Table, ctx: Context) -> Features:
+        """Returns the vectors of a dataset's items.
+
+        Args:
+            items: The dataset's item table; column ``id`` holds the identifiers.
+
+        Raises:
+            DataError: If ids do not match or repeat, a vector has NaN, or widths differ; names
+                file and rows.
+        """
         ...
 
 
@@ -202,17 +244,34 @@ class ModalityEncoder(Protocol):
 class Adapter(Stateful, Protocol):
     """A small learned module between frozen parts, working in the slot that its spec names."""
 
-    def fit(self, data: TrainingData, ctx: Context) -> None:
-        """Learns the adapter's parameters; everything else stays frozen."""
-        ...
-
 
 @runtime_checkable
 class AlignAdapter(Adapter, Protocol):
-    """Slot ``align``: features and collaborative vectors become joint latents (paper, 4.2)."""
+    """Slot ``align``: features and collaborative vectors become joint latents (paper, 4.2).
 
-    def item_latents(self, mask: NDArray[np.bool_] | None = None) -> FloatArray:
-        """Returns joint latents ``(n_items, d)``; ``mask`` ``(n_items, modalities)`` drops some."""
+    The score of an item is the inner product of its latent and the user's.
+    """
+
+    def fit(self, data: TrainingData, backbone: Backbone, ctx: Context) -> None:
+        """Learns the adapter's parameters; the backbone stays as it is.
+
+        Args:
+            data: Training interactions and the features of the items.
+            backbone: A fitted backbone.
+            ctx: The stage's context.
+        """
+        ...
+
+    def attach(self, data: TrainingData, backbone: Backbone) -> None:
+        """Puts the adapter, fitted or restored, on these frozen parts.
+
+        Called after ``load_state``, and with fewer features than in training to see what a
+        missing modality costs.
+        """
+        ...
+
+    def item_latents(self) -> FloatArray:
+        """Returns joint latents of all items from what is attached, ``(n_items, d)``."""
         ...
 
     def user_latents(self, histories: Histories) -> FloatArray:
@@ -223,6 +282,10 @@ class AlignAdapter(Adapter, Protocol):
 @runtime_checkable
 class OnlineAdapter(Adapter, Protocol):
     """Slot ``online``: corrects latents by what happened in recent windows (paper, eq. 1)."""
+
+    def fit(self, data: TrainingData, ctx: Context) -> None:
+        """Learns the adapter's parameters; everything else stays frozen."""
+        ...
 
     def summarise(self, window: Any) -> FloatArray:
         """Summarises a finished window, one row for each item."""
@@ -240,6 +303,10 @@ class OnlineAdapter(Adapter, Protocol):
 @runtime_checkable
 class PromptAdapter(Adapter, Protocol):
     """Slot ``prompt``: latents become soft tokens of a frozen language model (paper, 4.4)."""
+
+    def fit(self, data: TrainingData, ctx: Context) -> None:
+        """Learns the adapter's parameters; everything else stays frozen."""
+        ...
 
     def soft_tokens(self, latents: FloatArray) -> Scores:
         """Returns token embeddings ``(n, llm_width)`` for latents ``(n, d)``."""

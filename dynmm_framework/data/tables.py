@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from dynmm_framework.data.features import Features
 from dynmm_framework.data.order import chronological_order, is_ordered
 from dynmm_framework.protocols import FloatArray, IntArray
 
@@ -298,10 +299,12 @@ class TrainingData:
     Attributes:
         train: Training interactions, by user, then time.
         items: The dataset's item table, one row for each item id.
+        features: Vectors of the items by modality, for components that use content.
     """
 
     train: Interactions
     items: pa.Table
+    features: Mapping[str, Features] = field(default_factory=dict)
 
     @property
     def n_users(self) -> int:

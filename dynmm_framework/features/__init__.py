@@ -1,0 +1,1 @@
+"""From media to vectors: decoding that survives anything, batches, a resumable cache."""

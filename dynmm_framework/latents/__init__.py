@@ -1,0 +1,1 @@
+"""The joint space: fusion under missing modalities, losses, search and compression."""
