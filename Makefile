@@ -43,11 +43,10 @@ lint: $(VENV)/.dev ## ruff, mypy strict on the core, import-linter
 	$(BIN)/mypy
 	PYTHONPATH=plugins:registry $(BIN)/lint-imports
 
-bench: $(VENV)/.test ## side-by-side measurements; PEER=python-with-recbole for the peer's too
-	$(BIN)/python benchmarks/startup.py
-	$(BIN)/python benchmarks/reading.py
-	$(BIN)/python benchmarks/floors.py
-	$(if $(PEER),$(BIN)/python benchmarks/recbole_peer.py --peer-python $(PEER))
+bench: $(VENV)/.test ## measure, beside PEER_PYTHON (RecBole) and PEER_CHECKOUT (pmixer), and renew the tables
+	$(BIN)/python benchmarks/run_all.py \
+	  $(if $(PEER_PYTHON),--peer-python $(PEER_PYTHON)) \
+	  $(if $(PEER_CHECKOUT),--peer-checkout $(PEER_CHECKOUT)) $(BENCH)
 
 clean: ## remove the environment and caches, not the runs
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

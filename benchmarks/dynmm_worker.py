@@ -1,8 +1,11 @@
-"""Measures one of our models in a process of its own; started by recbole_peer.py. Reads one JSON
-request from the command line, prints one JSON line.
+"""Measures one of our models in a process of its own; started by the comparisons with peers. Reads
+one JSON request from the command line, prints one JSON line.
 
     python dynmm_worker.py '{"model": "lightgcn", "data": "ml-100k", "settings": {"epochs": 3},
                              "threads": 1}'
+
+``moments`` trains until the last of these seconds and judges the model at each; ``targets`` and
+``most_users`` train on users with so many training targets, without ranking.
 """
 
 from __future__ import annotations
@@ -11,23 +14,21 @@ import json
 import resource
 import sys
 import tempfile
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from measure import median, read
+import numpy as np
+from measure import median
+from protocol import ByFunction, Clock, TimeIsUp, full_ranking, leave_one_out, users_with
 
 from dynmm_framework.catalogue import load_catalogue
-from dynmm_framework.config.pipeline import LeaveOneOut
-from dynmm_framework.data.splits import make_split
+from dynmm_framework.data.tables import TrainingData
 from dynmm_framework.engine.context import RunContext, Surroundings
-from dynmm_framework.evaluation.evaluate import evaluate, expand
-from dynmm_framework.evaluation.ranking import as_recommender
 
 if TYPE_CHECKING:
-    from dynmm_framework.data.splits import Split
+    from dynmm_framework.data.tables import Interactions
 
 
 @dataclass(frozen=True)
@@ -40,46 +41,93 @@ class Clocked(RunContext):
         self.seconds.append(metrics["seconds"])
 
 
-def targets_in_epoch(model: str, split: Split) -> int:
-    """Positive targets learned from in one epoch, as RecBole counts its own."""
-    train = split.train
+class Referee:
+    """Stands where a validator does, to be asked after every epoch.
+
+    A moment that the next epoch would run over is taken before it, so that the model never has
+    more time than it should.
+    """
+
+    metric = "epochs"
+    higher_is_better = True
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.epochs = 0
+        self._last = 0.0
+
+    def __call__(self, score: Any) -> dict[str, float]:
+        self.epochs += 1
+        now = self.clock.elapsed()
+        ahead, self._last = now - self._last, now
+        self.clock.check(ByFunction(score), epochs=self.epochs, ahead=ahead)
+        return {self.metric: 0.0}
+
+
+def targets_in_epoch(model: str, train: Interactions, settings: Mapping[str, Any]) -> int:
+    """Positive targets learned from in one epoch; padding is none."""
     if model == "lightgcn":
         return len(train)
-    lengths = train.histories().lengths
-    return int((lengths - 1).clip(min=0).sum())
+    targets = (train.histories().lengths - 1).clip(min=0)
+    if settings.get("windows") != "all":
+        targets = targets.clip(max=settings["max_length"])
+    return int(targets.sum())
+
+
+def peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def measure(request: dict[str, Any]) -> dict[str, Any]:
     import torch
 
     torch.set_num_threads(request["threads"])
-    dataset = read(request["data"])
-    split = make_split(dataset, LeaveOneOut(strategy="leave_one_out"), seed=0)
+    dataset, split = leave_one_out(request["data"])
+    data = split.training_data(dataset.items)
+    if "targets" in request:
+        chosen = users_with(split, request["targets"], request["most_users"])
+        data = TrainingData(split.train.take(np.isin(split.train.users, chosen)), dataset.items)
     catalogue = load_catalogue()
     component = catalogue.find("backbone", request["model"])
     model = catalogue.create(component, {**request["settings"], "patience": 0})
+    evaluation = split.evaluation("test")
     with tempfile.TemporaryDirectory() as folder:
         ctx = Clocked(
-            Surroundings(catalogue), stage="benchmark", seed=1, device="cpu", workdir=Path(folder)
+            Surroundings(catalogue),
+            stage="benchmark",
+            seed=request.get("seed", 1),
+            device="cpu",
+            workdir=Path(folder),
         )
-        model.fit(split.training_data(dataset.items), ctx)
-    targets = targets_in_epoch(request["model"], split)
-    # The first epoch warms caches and is left out if there are others.
-    epoch_seconds = median(ctx.seconds[1:] or ctx.seconds)
-    requests = expand([catalogue.metric(name) for name in ("hit", "ndcg")], [10])
-    evaluation = split.evaluation("test")
-    for _ in range(2):  # the first ranking imports and warms up, the second counts
-        started = time.perf_counter()
-        result = evaluate(as_recommender(model), evaluation, requests, latency_users=0)
-        ranking_seconds = time.perf_counter() - started
-    return {
+        if "moments" in request:
+            clock = Clock(request["moments"], evaluation)
+            try:
+                model.fit(data, replace(ctx, validator=Referee(clock)))
+            except TimeIsUp:
+                return {"moments": clock.found}
+            raise SystemExit("training ended before its time: set more epochs")
+        model.fit(data, ctx)
+    targets = targets_in_epoch(request["model"], data.train, request["settings"])
+    # The first quarter of the epochs warms up, if there are others.
+    epoch_seconds = median(ctx.seconds[-(-len(ctx.seconds) // 4) :] or ctx.seconds)
+    measured = {
         "targets_per_second": targets / epoch_seconds,
         "targets_in_epoch": targets,
-        "evaluation_seconds": ranking_seconds,
-        "evaluated_users": len(evaluation),
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        "metrics": dict(result.values),
+        "epoch_seconds": epoch_seconds,
+        "training_peak_mb": peak_mb(),
         "torch": torch.__version__,
+    }
+    if "targets" in request:
+        return measured
+    # The first ranking imports and warms up, the second counts.
+    full_ranking(model, evaluation)
+    values, seconds = full_ranking(model, evaluation)
+    return {
+        **measured,
+        "evaluation_seconds": seconds,
+        "evaluated_users": len(evaluation),
+        "peak_mb": peak_mb(),
+        "metrics": values,
     }
 
 

@@ -52,7 +52,8 @@ def dynmm_register_backbones() -> Iterable[ComponentSpec]:
 
 @hookspec
 def dynmm_register_encoders() -> Iterable[ComponentSpec]:
-    """Registers modality encoders (:class:`~dynmm_framework.protocols.ModalityEncoder`).
+    """Registers modality encoders (:class:`~dynmm_framework.protocols.ModalityEncoder`) and
+    readers of features that exist already (:class:`~dynmm_framework.protocols.FeatureReader`).
 
     Called, and failing, like :func:`dynmm_register_backbones`.
     """

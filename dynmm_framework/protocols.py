@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_checkable
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     import torch
 
     from dynmm_framework.data.features import Features
-    from dynmm_framework.data.tables import Dataset, Histories, TrainingData
+    from dynmm_framework.data.tables import Dataset, EvaluationSet, Histories, TrainingData
     from dynmm_framework.evaluation.outcome import Outcome
 
 FloatArray: TypeAlias = NDArray[np.float32]
@@ -34,11 +35,38 @@ Scores: TypeAlias = "FloatArray | torch.Tensor"
 Precision = Literal["fp32", "bf16"]
 
 
+def _alone(values: NDArray[np.float64]) -> Sequence[NDArray[np.float64]]:
+    return (values,)
+
+
+@dataclass(frozen=True)
+class Workers:
+    """The processes that train one component together, each on its share of every batch.
+
+    Attributes:
+        rank: Number of this process, from 0, which is the one that writes files.
+        size: Number of processes; 1 where there is no other.
+        gather: Gives every process the one-dimensional float64 arrays of all, by rank. All
+            processes must call it, and equally often.
+    """
+
+    rank: int = 0
+    size: int = 1
+    gather: Callable[[NDArray[np.float64]], Sequence[NDArray[np.float64]]] = _alone
+
+
 class Validator(Protocol):
-    """Scores a model on the validation users while it trains."""
+    """Scores a model on the validation users while it trains.
+
+    Attributes:
+        metric: The metric that is followed, such as ``ndcg@10``.
+        higher_is_better: Its direction.
+        evaluation: The validation users, for the few weights that are fitted on them.
+    """
 
     metric: str
     higher_is_better: bool
+    evaluation: EvaluationSet
 
     def __call__(self, score: Callable[[Histories], Scores]) -> Mapping[str, float]:
         """Returns metric values, ``metric`` among them, for a function that scores all items."""
@@ -54,7 +82,10 @@ class Context(Protocol):
         device: A torch device string, already resolved: ``cpu``, ``cuda:0``.
         precision: ``fp32``, or ``bf16`` for autocast in training.
         workdir: Private scratch folder that survives a kill; holds training checkpoints.
+        offline: Whether the network must not be touched.
         validator: Scores on validation data; ``None`` if the split has none.
+        workers: The processes that train together; usually this one alone. The shared loop and the
+            validator see to all of it.
     """
 
     @property
@@ -68,7 +99,11 @@ class Context(Protocol):
     @property
     def workdir(self) -> Path: ...
     @property
+    def offline(self) -> bool: ...
+    @property
     def validator(self) -> Validator | None: ...
+    @property
+    def workers(self) -> Workers: ...
 
     def rng(self, name: str) -> np.random.Generator:
         """Returns a generator that depends on the stage's seed and ``name`` only."""
@@ -232,6 +267,7 @@ class FeatureReader(Protocol):
 
         Args:
             items: The dataset's item table; column ``id`` holds the identifiers.
+            ctx: The stage's context.
 
         Raises:
             DataError: If ids do not match or repeat, a vector has NaN, or widths differ; names
@@ -262,7 +298,7 @@ class AlignAdapter(Adapter, Protocol):
         """
         ...
 
-    def attach(self, data: TrainingData, backbone: Backbone) -> None:
+    def attach(self, features: Mapping[str, Features], backbone: Backbone) -> None:
         """Puts the adapter, fitted or restored, on these frozen parts.
 
         Called after ``load_state``, and with fewer features than in training to see what a

@@ -19,6 +19,14 @@ Slot = Literal["align", "online", "prompt"]
 
 SLOTS: tuple[Slot, ...] = get_args(Slot)
 
+Modality = Literal["text", "vision", "audio"]
+"""What content is made of; the blocks under ``encoders`` in a pipeline."""
+
+MODALITIES: tuple[Modality, ...] = get_args(Modality)
+
+Need = Literal["features"]
+"""What a recommender may ask for; see :class:`ComponentSpec`."""
+
 PLUGIN_API = 1
 """Version of the hooks and protocols. A plugin module may declare ``DYNMM_PLUGIN_API``."""
 
@@ -72,6 +80,9 @@ class ComponentSpec:
         requires: Import names that must be installed for ``target`` to load.
         extra: The extra of the providing distribution that installs ``requires``.
         slot: For adapters only: ``align``, ``online`` or ``prompt``.
+        modalities: For encoders only: what it can encode, of ``text``, ``vision``, ``audio``.
+        needs: What of the run it needs besides interactions: ``features`` for recommenders that
+            learn from the encoders' vectors.
     """
 
     name: str
@@ -81,6 +92,8 @@ class ComponentSpec:
     requires: tuple[str, ...] = ()
     extra: str = ""
     slot: Slot | None = None
+    modalities: tuple[Modality, ...] = ()
+    needs: tuple[Need, ...] = ()
 
     def faults(self, kind: Kind) -> list[str]:
         """Returns what is wrong with the record as one of ``kind``; nobody type-checks plugins."""
@@ -102,6 +115,15 @@ class ComponentSpec:
             faults.append(f"an adapter's slot must be one of {', '.join(SLOTS)}, not {self.slot!r}")
         if kind != "adapter" and self.slot is not None:
             faults.append(f"slot {self.slot!r} is for adapters only")
+        if kind == "encoder" and (
+            not self.modalities or any(name not in MODALITIES for name in self.modalities)
+        ):
+            known = ", ".join(MODALITIES)
+            faults.append(f"an encoder's modalities are some of {known}, not {self.modalities!r}")
+        if kind != "encoder" and self.modalities:
+            faults.append(f"modalities {self.modalities!r} are for encoders only")
+        if any(need not in get_args(Need) for need in self.needs):
+            faults.append(f"needs may only hold features, not {self.needs!r}")
         return faults
 
 

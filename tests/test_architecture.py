@@ -79,6 +79,7 @@ def test_the_wheel_holds_three_packages_and_no_plugins_folder(tmp_path):
     files = zipfile.ZipFile(wheel).namelist()
     assert "dynmm_framework/py.typed" in files
     assert any(name.endswith("datasets/movielens_100k.yaml") for name in files)
+    assert any(name.endswith("pipelines/sasrec_beauty.pipeline.yaml") for name in files)
 
 
 def test_modules_stay_short_enough_to_read():

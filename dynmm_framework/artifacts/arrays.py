@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,32 +56,77 @@ def save_arrays(
         ArtifactError: If an array is of another type, or the file cannot be written.
     """
     ordered = sorted(arrays, key=lambda name: (-np.asarray(arrays[name]).dtype.itemsize, name))
+    contents = {name: _portable(path, name, np.asarray(arrays[name])) for name in ordered}
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        file.write(_header({n: (a.dtype, a.shape) for n, a in contents.items()}, metadata))
+        for array in contents.values():
+            file.write(array.reshape(-1).view(np.uint8).data)
+
+
+def save_rows(
+    path: Path | str,
+    streams: Mapping[str, tuple[tuple[int, ...], Iterable[NDArray[Any]]]],
+    *,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Writes float32 arrays that come in pieces to a safetensors file, atomically.
+
+    One piece is held at a time. The bytes are those of :func:`save_arrays` on whole arrays.
+
+    Args:
+        path: Destination, by convention ``*.safetensors``.
+        streams: Shape of each array, and its rows in order, any number of them a piece.
+        metadata: As for :func:`save_arrays`.
+
+    Raises:
+        ArtifactError: If the file cannot be written.
+        ValueError: If the pieces do not add up to the shape; nothing is written then.
+    """
+    kind = np.dtype("<f4")
+    ordered = sorted(streams)
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        file.write(_header({name: (kind, streams[name][0]) for name in ordered}, metadata))
+        for name in ordered:
+            shape, pieces = streams[name]
+            rows = 0
+            for piece in pieces:
+                if piece.shape[1:] != shape[1:]:
+                    raise ValueError(f"{name}: rows of shape {piece.shape[1:]}, not {shape[1:]}")
+                file.write(np.asarray(piece, dtype=kind, order="C").reshape(-1).view(np.uint8).data)
+                rows += len(piece)
+            if rows != shape[0]:
+                raise ValueError(f"{name}: {rows} rows came, {shape[0]} were announced")
+
+
+def _portable(path: Path | str, name: str, array: NDArray[Any]) -> NDArray[Any]:
+    """Returns an array as its bytes go into the file."""
+    code = _DTYPES.get(array.dtype.newbyteorder("="))
+    if code is None or name == "__metadata__":
+        what = f"type {array.dtype}" if code is None else "a reserved name"
+        raise ArtifactError(
+            f"cannot write {path}: array {name!r} has {what}",
+            hint="Store arrays of numbers or booleans, and texts as JSON.",
+        )
+    array = np.asarray(array, order="C")
+    return array.astype(array.dtype.newbyteorder("<"), copy=False)
+
+
+def _header(
+    arrays: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]], metadata: Mapping[str, str] | None
+) -> bytes:
+    """Returns what precedes the data of arrays, given by type and shape in their order."""
     header: dict[str, Any] = {}
     if metadata:
         header["__metadata__"] = dict(sorted(metadata.items()))
-    contents: list[NDArray[Any]] = []
     start = 0
-    for name in ordered:
-        array = np.asarray(arrays[name], order="C")
-        array = array.astype(array.dtype.newbyteorder("<"), copy=False)
-        code = _DTYPES.get(array.dtype.newbyteorder("="))
-        if code is None or name == "__metadata__":
-            what = f"type {array.dtype}" if code is None else "a reserved name"
-            raise ArtifactError(
-                f"cannot write {path}: array {name!r} has {what}",
-                hint="Store arrays of numbers or booleans, and texts as JSON.",
-            )
-        end = start + array.nbytes
-        header[name] = {"dtype": code, "shape": list(array.shape), "data_offsets": [start, end]}
-        contents.append(array)
+    for name, (kind, shape) in arrays.items():
+        end = start + kind.itemsize * math.prod(shape)
+        code = _DTYPES[kind.newbyteorder("=")]
+        header[name] = {"dtype": code, "shape": list(shape), "data_offsets": [start, end]}
         start = end
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
     text += b" " * (-len(text) % 8)  # data starts aligned, so that it can be mapped
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        file.write(len(text).to_bytes(8, "little"))
-        file.write(text)
-        for array in contents:
-            file.write(array.reshape(-1).view(np.uint8).data)
+    return len(text).to_bytes(8, "little") + text
 
 
 def load_arrays(path: Path | str) -> dict[str, NDArray[Any]]:

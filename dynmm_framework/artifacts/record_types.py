@@ -60,6 +60,11 @@ Requirement = Annotated[
 Distribution = Annotated[str, matching(r"[A-Za-z0-9][A-Za-z0-9._-]*", "a distribution's name")]
 Platform = Annotated[str, matching(r"[a-z0-9][a-z0-9_]*", "a platform tag: manylinux_2_34_x86_64")]
 Repository = Annotated[str, matching(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", "owner/name")]
+PIPELINE_SUFFIXES = (".pipeline.yaml", ".pipeline.yml")
+"""How the pipelines are called that lie beside their records."""
+PipelineFile = Annotated[
+    FileName, matching(r".+\.pipeline\.ya?ml", "a file whose name ends with .pipeline.yaml")
+]
 Files: TypeAlias = dict[FileName, FileDigest]
 
 
@@ -171,11 +176,15 @@ Source = Annotated[
 
 
 class VerifiedMetric(Block):
-    """A number that a pipeline gives, within a tolerance; the slow tests run it again."""
+    """A number that a pipeline gives, within a tolerance.
+
+    ``dynmm registry verify`` and the slow tests run the pipeline again.
+    """
 
     pipeline: Text
     """Name of the pipeline's record."""
     dataset: Text
+    """Name of the dataset's record, whose digests say what the number was measured on."""
     protocol: Text
     """Such as ``full`` or ``sampled:100``."""
     metric: Text
@@ -185,6 +194,11 @@ class VerifiedMetric(Block):
     """Largest relative difference."""
     source: Text
     """Where the number comes from: a citation, or the run that gave it."""
+    published: bool = True
+    """Whether the number is from a publication; one of a run of this project only shows that
+    nothing has changed."""
+    note: str = ""
+    """What a reader must know to judge the number."""
 
 
 class _Record(Block):
@@ -234,12 +248,15 @@ class _FilesRecord(_Record):
 
     @property
     def layouts(self) -> tuple[Files, ...]:
-        """The different sets of files that the sources deliver, in the sources' order."""
+        """The different sets of files that the sources deliver, in the sources' order.
+
+        Without sources it is the record's own ``files``, if it lists any.
+        """
         found: list[Files] = []
         for files in (self.files_of(source) for source in self.sources):
             if files not in found:
                 found.append(files)
-        return tuple(found)
+        return tuple(found) or ((self.files,) if self.files else ())
 
 
 class DatasetRecord(_FilesRecord):
@@ -276,8 +293,9 @@ class PipelineRecord(_Record):
     """A pipeline: which file describes it and what it has been shown to reach."""
 
     kind: Literal["pipeline"]
-    file: FileName
-    """The pipeline's YAML file, relative to the record's folder."""
+    file: PipelineFile
+    """The pipeline's YAML file, ``*.pipeline.yaml``, relative to the record's folder; an ordinary
+    pipeline, which ``dynmm run`` takes too."""
     metrics: list[VerifiedMetric] = Field(default=[])
 
 

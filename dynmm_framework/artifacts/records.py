@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from dynmm_framework.artifacts.record_types import (
+    PIPELINE_SUFFIXES,
     RECORD_KINDS,
     RECORD_TYPES,
     ComponentRecord,
@@ -58,7 +59,8 @@ class Registry:
     def load(cls, folders: Iterable[Path], *, strict: bool = True) -> Registry:
         """Reads every ``*.yaml`` file under the folders, in the order of their paths.
 
-        A folder that does not exist is skipped with a warning.
+        Pipelines, ``*.pipeline.yaml``, are left to the records that name them. A folder that does
+        not exist is skipped with a warning.
 
         Args:
             folders: Where to look, as the catalogue's ``record_folders()`` names them.
@@ -136,6 +138,16 @@ class Registry:
         assert isinstance(record, DatasetRecord | ModelRecord)  # the kinds asked for
         return record
 
+    def pipeline_file(self, name: str) -> Path:
+        """Returns the YAML file of a pipeline's record.
+
+        Raises:
+            ArtifactError: As :meth:`find`.
+        """
+        record = self.find(name, "pipeline")
+        assert isinstance(record, PipelineRecord)  # the kind asked for
+        return self.path(record).parent / record.file
+
     def install_hint(self, name: str) -> str | None:
         """Returns the command that installs a component of that name, if a record knows it."""
         record = self.get("component", name.rpartition("/")[2])
@@ -158,7 +170,8 @@ def _files(folders: Iterable[Path]) -> list[Path]:
             _logger.warning("the folder of registry records %s does not exist; skipped", folder)
             continue
         for path in sorted((*folder.rglob("*.yaml"), *folder.rglob("*.yml"))):
-            found[path] = None
+            if not path.name.endswith(PIPELINE_SUFFIXES):
+                found[path] = None
     return list(found)
 
 
@@ -184,11 +197,18 @@ def _read(path: Path, problems: list[Problem]) -> Record | None:
         problems.append(Problem(message, file=str(path), line=line, path="version"))
         return None
     try:
-        return model.model_validate(data)
+        record = model.model_validate(data)
     except ValidationError as error:
         found = (_problem(document, path, model, entry) for entry in error.errors())
         problems.extend(sorted(found, key=lambda problem: problem.line))
         return None
+    if isinstance(record, PipelineRecord) and not (path.parent / record.file).is_file():
+        names = [file.name for file in path.parent.iterdir()]
+        message = f"there is no {record.file} beside it{did_you_mean(record.file, names)}"
+        line = document.line(("file",))
+        problems.append(Problem(message, file=str(path), line=line, path="file"))
+        return None
+    return record
 
 
 def _problem(document: Document, path: Path, model: type[BaseModel], entry: Any) -> Problem:

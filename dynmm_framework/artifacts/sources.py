@@ -16,6 +16,7 @@ from dynmm_framework.artifacts.atomic import atomic_folder, read_json, storage_e
 from dynmm_framework.artifacts.digests import FileDigest, mismatch
 from dynmm_framework.artifacts.download import SCHEMES, Advance, SourceFailure, download
 from dynmm_framework.artifacts.hub import download_from_hub
+from dynmm_framework.artifacts.local import locate
 from dynmm_framework.artifacts.locks import waiting_lock
 from dynmm_framework.artifacts.record_types import (
     Files,
@@ -83,6 +84,8 @@ class Fetcher:
         fetch_hook: Fetches addresses of schemes that are not built in.
         log: Receives a line for each source that is tried.
         pip_arguments: Further arguments of ``pip download``.
+        folder: Where the user has files already; searched, with its subfolders, before the
+            network is asked.
     """
 
     def __init__(
@@ -94,9 +97,11 @@ class Fetcher:
         fetch_hook: FetchHook | None = None,
         log: Callable[[str], None] | None = None,
         pip_arguments: Sequence[str] = (),
+        folder: Path | str | None = None,
     ) -> None:
         self.cache = Path(cache).absolute()
         self.offline = offline
+        self._own = None if folder is None else Path(folder).expanduser()
         self._progress = progress
         self._hook = fetch_hook
         self._log = log or _logger.info
@@ -111,23 +116,26 @@ class Fetcher:
         Raises:
             ArtifactError: If no source delivers them, with every source's reason; if they are
                 not there and ``offline`` is set, or the record has no source, with what to put
-                where by hand; if the disk is full or not writable.
+                where by hand; if a file of the user's folder has the right name and another
+                content; if the disk is full or not writable.
         """
         ready, reason = self._find(record)
         if ready is not None:
             return ready
-        if not record.sources:
-            raise _manual(record)
-        if self.offline:
-            raise ArtifactError(
-                f"{_title(record)} {reason}, and fetching it is not allowed (offline)",
-                hint=f"Run once without --offline, or {self._by_hand(record)}",
-            )
+        if self._own is None:
+            self._require_network(record, reason)
         lock = self.cache / ".locks" / f"{record.kind}-{record.name}.lock"
         with waiting_lock(lock, f"fetches {_title(record)}"), storage_errors(self.cache):
             ready, _ = self._find(record)
             if ready is not None:
                 return ready
+            if self._own is not None:
+                try:
+                    return self._from_folder(record, self._own)
+                except SourceFailure as failure:
+                    reason = f"is not in {self._own}: {failure}"
+                self._require_network(record, reason)
+                self._log(f"{_title(record)} {reason}")
             failures = []
             for number, source in enumerate(record.sources, start=1):
                 self._log(f"fetching {_title(record)} from {source.label}")
@@ -151,7 +159,7 @@ class Fetcher:
     def verify(self, record: FilesRecord) -> list[Finding]:
         """Reads a record's files in the cache and compares their digests; fetches nothing."""
         name = f"{record.kind}/{record.name}"
-        if not record.sources:
+        if not record.layouts:
             return [Finding(name, None, "manual", "no source; get it by hand")]
         findings: list[Finding] = []
         for files in record.layouts:
@@ -206,6 +214,47 @@ class Fetcher:
 
     def _note(self, record: FilesRecord, files: Files) -> Path:
         return self.cache / ".checked" / f"{record.kind}-{record.name}-{layout_id(files)}.json"
+
+    def _require_network(self, record: FilesRecord, reason: str) -> None:
+        """Raises an error that says what to do if nothing can or may be fetched."""
+        if not record.sources:
+            aim = "has to be fetched by hand"
+            message = aim if self._own is None else f"{aim} and {reason}"
+            hint = record.manual.strip()
+            if record.layouts:
+                hint = f"Do so, and {self._by_hand(record)}"
+            elif record.homepage:
+                hint = f"Home page: {record.homepage}\n  {hint}"
+            raise ArtifactError(f"{_title(record)} {message}", hint=hint)
+        if self.offline and self._own is None:
+            raise ArtifactError(
+                f"{_title(record)} {reason}, and fetching it is not allowed (offline)",
+                hint=f"Run once without --offline, or {self._by_hand(record)}",
+            )
+        if self.offline:
+            raise ArtifactError(
+                f"{_title(record)} {reason}",
+                hint=f"Name another folder, fetch it without one, or {self._by_hand(record)}",
+            )
+
+    def _from_folder(self, record: FilesRecord, own: Path) -> Path:
+        """Copies a record's files from the user's folder into the cache."""
+        files, places = locate(own, record.layouts, title=_title(record))
+        self._log(f"taking {_title(record)} from {own}")
+        folder = self._folder(record, files)
+        total = sum(expected.bytes for expected in files.values())
+        with (
+            atomic_folder(folder) as temporary,
+            self._bar(record, total) as advance,
+        ):
+            for name, expected in files.items():
+                (temporary / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(places[name], temporary / name)
+                advance(expected.bytes)
+                if problem := mismatch(temporary / name, expected):
+                    raise SourceFailure(f"{places[name]} changed while it was copied: {problem}")
+        self._problem(record, folder, files)
+        return folder
 
     def _fetch_from(self, record: FilesRecord, source: Source) -> Path:
         files = record.files_of(source)
@@ -289,16 +338,10 @@ class Fetcher:
         files = record.layouts[0]
         lines = [f"    {name} ({digest.bytes:,} bytes)" for name, digest in files.items()]
         text = f"put these files into {self._folder(record, files)}:\n" + "\n".join(lines)
+        text += f"\n  If a folder of yours has them: dynmm data fetch {record.name} --from FOLDER"
         if record.homepage:
             text += f"\n  Home page: {record.homepage}"
         return text + (f"\n  {record.manual.strip()}" if record.manual else "")
-
-
-def _manual(record: FilesRecord) -> ArtifactError:
-    hint = record.manual.strip()
-    if record.homepage:
-        hint = f"Home page: {record.homepage}\n  {hint}"
-    return ArtifactError(f"{_title(record)} has to be fetched by hand", hint=hint)
 
 
 def _title(record: FilesRecord) -> str:

@@ -24,17 +24,18 @@ if TYPE_CHECKING:
 
 Hints = Callable[[str], str | None]
 
-_PROTOCOLS: Mapping[Kind | Slot, str] = {
-    "backbone": "Backbone",
-    "encoder": "ModalityEncoder",
-    "align": "AlignAdapter",
-    "online": "OnlineAdapter",
-    "prompt": "PromptAdapter",
-    "evidence": "EvidenceExtractor",
-    "baseline": "Recommender",
-    "language_model": "LanguageModel",
-    "dataset": "DatasetReader",
+_PROTOCOLS: Mapping[Kind | Slot, tuple[str, ...]] = {
+    "backbone": ("Backbone",),
+    "encoder": ("ModalityEncoder", "FeatureReader"),
+    "align": ("AlignAdapter",),
+    "online": ("OnlineAdapter",),
+    "prompt": ("PromptAdapter",),
+    "evidence": ("EvidenceExtractor",),
+    "baseline": ("Recommender",),
+    "language_model": ("LanguageModel",),
+    "dataset": ("DatasetReader",),
 }
+"""What a component of each kind is: one of these protocols."""
 
 
 class Catalogue(PluginHost):
@@ -129,11 +130,16 @@ class Catalogue(PluginHost):
             reason = f"; did you mean {elsewhere}?"
         else:
             reason = did_you_mean(bare, [known for known, _ in entries])
-        hints = [f"installed: {lookup.listing(entries)}"]
         left_out = [p.name for p in self.plugins if p.status == "filtered"]
+        hints = [f"{'loaded' if left_out else 'installed'}: {lookup.listing(entries)}"]
         install = self.hints(name) if self.hints else None
         if left_out:
-            hints.append(f"DYNMM_PLUGINS leaves out {len(left_out)} installed plugins")
+            own = [plugin for plugin in left_out if fold(plugin) == bare]
+            remedy = f"add {own[0]} to it" if own else "add the one that has it, or unset it"
+            hints.append(
+                f"DYNMM_PLUGINS leaves out {len(left_out)} installed plugins and all that they"
+                f" provide, readers and metrics too: {remedy}"
+            )
         elif install and not also:
             hints.append(f"to install it: {install}")
         lost = [p.name for p in self.plugins if p.status in ("failed", "incompatible")]
@@ -194,11 +200,14 @@ class Catalogue(PluginHost):
             raise
         except Exception as error:
             raise _blame(component, error) from error
-        protocol = _PROTOCOLS[component.spec.slot or component.kind]
-        absent = _absent_methods(instance, protocol)
-        if absent:
+        protocols = _PROTOCOLS[component.spec.slot or component.kind]
+        lacks = {name: _absent_methods(instance, name) for name in protocols}
+        if all(lacks.values()):
+            # The one that it comes closest to; the first if it has nothing of any.
+            protocol = min(protocols, key=lambda name: len(lacks[name]) / len(_methods(name)))
             raise PluginError(
-                f"{lookup.title(component)} is not a {protocol}: it lacks {', '.join(absent)}",
+                f"{lookup.title(component)} is not a {protocol}: it lacks "
+                f"{', '.join(lacks[protocol])}",
                 hint=f"report this to the authors of {component.provider.distribution}",
             )
         return instance
@@ -312,15 +321,19 @@ def _blame(owner: Component | MetricSpec, error: Exception) -> PluginError:
     )
 
 
-def _absent_methods(instance: object, protocol: str) -> list[str]:
-    """Returns the methods of a protocol that an instance lacks, without running properties."""
+def _methods(protocol: str) -> set[str]:
     from dynmm_framework import protocols
 
-    methods = {
+    return {
         name
         for base in getattr(protocols, protocol).__mro__
         for name, value in vars(base).items()
         if not name.startswith("_") and inspect.isfunction(value)
     }
+
+
+def _absent_methods(instance: object, protocol: str) -> list[str]:
+    """Returns the methods of a protocol that an instance lacks, without running properties."""
     absent = object()
+    methods = _methods(protocol)
     return sorted(n for n in methods if inspect.getattr_static(instance, n, absent) is absent)

@@ -23,8 +23,10 @@ COMMANDS: Mapping[str, Entry] = {
     "report": Entry(f"{_HERE}.report", "Writes a run's report.html again.", "Runs"),
     "compare": Entry(f"{_HERE}.compare", "Compares runs, with significance.", "Runs"),
     "recommend": Entry(f"{_HERE}.recommend", "Recommends items with a run's model.", "Runs"),
+    "vectors": Entry(f"{_HERE}.vectors", "Writes a run's item and user vectors.", "Runs"),
     "data": Entry(f"{_HERE}.data", "Lists, fetches, describes and checks datasets.", "Resources"),
     "registry": Entry(f"{_HERE}.registry", "Looks into the registry's records.", "Resources"),
+    "artifact": Entry(f"{_HERE}.artifact", "Converts checkpoints to safetensors.", "Resources"),
     "plugins": Entry(f"{_HERE}.plugins", "Lists what is installed.", "Resources"),
     "doctor": Entry(f"{_HERE}.doctor", "Checks this installation.", "Resources"),
 }

@@ -13,6 +13,7 @@ from dynmm_framework.cli.arguments import json_option, offline_option
 from dynmm_framework.cli.command import Group
 from dynmm_framework.cli.guard import OK, USER_ERROR
 from dynmm_framework.cli.invocation import Invocation, clipped
+from dynmm_framework.cli.media import media
 from dynmm_framework.cli.registry import cache_fetcher, cache_state, cached_folder, load_registry
 
 if TYPE_CHECKING:
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 )
 def command() -> None:
     """Lists, fetches, describes and checks datasets."""
+
+
+command.add_command(media)
 
 
 @command.command("list", examples=("dynmm data list", "dynmm data list --json"))
@@ -69,13 +73,29 @@ def list_datasets(invocation: Invocation, as_json: bool) -> None:
 
 @command.command(
     "fetch",
-    examples=("dynmm data fetch movielens_100k", "dynmm data fetch movielens_1m --offline"),
+    examples=(
+        "dynmm data fetch movielens_100k",
+        "dynmm data fetch amazon_beauty --from ~/Downloads",
+    ),
 )
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.option(
+    "--from",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    help="Copy the files from under this folder, by name and digest; fetch nothing.",
+)
 @offline_option
 @json_option
 @click.pass_obj
-def fetch(invocation: Invocation, names: tuple[str, ...], offline: bool, as_json: bool) -> None:
+def fetch(
+    invocation: Invocation,
+    names: tuple[str, ...],
+    folder: Path | None,
+    offline: bool,
+    as_json: bool,
+) -> None:
     """Fetches the files of registered datasets or models into the cache.
 
     The record's sources are tried in order and every file is checked by its digest. What is
@@ -86,7 +106,9 @@ def fetch(invocation: Invocation, names: tuple[str, ...], offline: bool, as_json
 
     invocation.resumable = True
     display = Display(None if invocation.quiet else invocation.err)
-    surroundings = Surroundings(invocation.catalogue, display, offline)
+    surroundings = Surroundings(
+        invocation.catalogue, display, offline or folder is not None, folder=folder
+    )
     folders = {}
     for name in names:
         folders[name] = surroundings.fetch(name)
@@ -143,7 +165,7 @@ def stats(
     from dynmm_framework.data.filters import apply_filters
     from dynmm_framework.data.stats import dataset_stats
 
-    found = _find(invocation, source, path, settings, offline)
+    found = find_source(invocation, source, path, settings, offline)
     dataset = found.reader.read(found.ctx)
     if found.filters is not None:
         dataset = apply_filters(dataset, found.filters)
@@ -219,7 +241,7 @@ def check(
     from dynmm_framework.data.rows import RowsError
     from dynmm_framework.errors import DataError, Problem
 
-    found = _find(invocation, source, path, settings, offline)
+    found = find_source(invocation, source, path, settings, offline)
     problems: tuple[Problem, ...] = ()
     dataset: Dataset | None = None
     try:
@@ -255,7 +277,7 @@ def check(
     return USER_ERROR if problems else OK
 
 
-def _find(
+def find_source(
     invocation: Invocation,
     source: str,
     path: str | None,

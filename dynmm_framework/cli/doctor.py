@@ -86,6 +86,7 @@ def _examine(invocation: Invocation, runs_dir: Path) -> Iterator[Finding]:
     yield _python()
     yield from _libraries()
     yield _torch()
+    yield _ray()
     yield from _plugins(invocation)
     yield from _records(invocation)
     from dynmm_framework.artifacts.sources import default_cache
@@ -181,6 +182,21 @@ def _torch() -> Finding:
         status, gpus = "warning", "a GPU is present, but torch does not see it"
         advice = "Install a torch build for CUDA and a matching driver."
     return Finding("torch", status, f"{torch.__version__}, {gpus}, {threads}", advice)
+
+
+def _ray() -> Finding:
+    """Looks at Ray without importing or starting it."""
+    import os
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        found = version("ray")
+    except PackageNotFoundError:
+        advice = f"Training on several workers needs it: pip install '{DISTRIBUTION}[ray]'"
+        return Finding("ray", "absent", "not installed", advice)
+    address = os.environ.get("RAY_ADDRESS")
+    where = f"the cluster at {address}" if address else "a cluster of this machine's own"
+    return Finding("ray", "ok", f"{found}, compute.engine: ray uses {where}")
 
 
 def _plugins(invocation: Invocation) -> Iterator[Finding]:

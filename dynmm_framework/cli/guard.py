@@ -1,6 +1,7 @@
 """From an exception to one clear message on standard error and an exit code.
 
-0 is success, 2 an error that the user can act on, 1 a bug, 130 an interruption.
+0 is success, 2 an error that the user can act on, 1 a bug or a recorded number that is missed,
+which is the code's fault too, 130 an interruption.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from dynmm_framework.cli.invocation import Invocation
 from dynmm_framework.errors import DynmmError, ProblemsError
 
 OK, BUG, USER_ERROR, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 130, 141
+MISSED = BUG
 
 
 def guarded(action: Callable[[], Any], invocation: Invocation) -> int:

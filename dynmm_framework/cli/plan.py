@@ -61,7 +61,7 @@ def command(
                     stage.name,
                     "cached" if stage.cached else "to run",
                     stage.key[:12] or "?",
-                    stage.device,
+                    f"{stage.workers} × {stage.device} (Ray)" if stage.workers else stage.device,
                 )
             ]
             for stage in plan.stages

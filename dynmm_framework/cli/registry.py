@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from dynmm_framework.cli.arguments import json_option
+from dynmm_framework.cli.arguments import json_option, offline_option, runs_option
 from dynmm_framework.cli.command import Group
-from dynmm_framework.cli.guard import OK, USER_ERROR
+from dynmm_framework.cli.guard import MISSED, OK, USER_ERROR
 from dynmm_framework.cli.invocation import Invocation, clipped
 
 if TYPE_CHECKING:
@@ -125,27 +126,93 @@ def show(invocation: Invocation, name: str, as_json: bool) -> None:
 
 @command.command(
     "verify",
-    examples=("dynmm registry verify", "dynmm registry verify movielens_100k --json"),
+    examples=(
+        "dynmm registry verify",
+        "dynmm registry verify movielens_100k --json",
+        "dynmm registry verify popularity --data ~/data",
+        "dynmm registry verify --all --data ~/data --threads 1",
+    ),
 )
 @click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--all", "everything", is_flag=True, help="Every number of the registry.")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    help="Take data files that are under this folder instead of fetching them.",
+)
+@runs_option
+@offline_option
+@click.option("--device", metavar="DEVICE", help="auto, cpu, cuda or cuda:N; as compute.device.")
+@click.option(
+    "--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads; as compute.threads."
+)
 @json_option
 @click.pass_obj
-def verify(invocation: Invocation, names: tuple[str, ...], as_json: bool) -> int:
-    """Compares the cached files with their records' digests.
+def verify(
+    invocation: Invocation,
+    names: tuple[str, ...],
+    everything: bool,
+    data: Path | None,
+    runs_dir: Path,
+    offline: bool,
+    device: str | None,
+    threads: int | None,
+    as_json: bool,
+) -> int:
+    """Checks cached files by their digests, and recorded numbers by running their pipelines.
 
-    Every byte is read; nothing is fetched. Exits with code 2 if a file is damaged or a record is
-    wrong. Without NAME all datasets and models are looked at.
+    What NAME is decides. A dataset or a model: its files in the cache are read and compared with
+    the record's digests; nothing is fetched. A component or a pipeline: the pipelines of its
+    numbers run, as dynmm run would run them, and each number is met (within its tolerance),
+    exceeded (better by more) or missed. If several kinds have the name, write kind/name. Without
+    NAME the files of all datasets and models are looked at.
+
+    Exits with code 1 if a number is missed, with code 2 if a file is damaged or a record is wrong.
     """
-    from dynmm_framework.artifacts.records import Registry
+    if everything and names:
+        raise click.UsageError("give names, or --all for every number")
+    registry = load_registry(invocation)
+    chosen = [registry.find(name) for name in names]
+    with_files = [record for record in chosen if record.kind in ("dataset", "model")]
+    wanted = [record for record in chosen if record not in with_files]
+    rows: list[dict[str, Any]] = []
+    if with_files or not (everything or names):
+        rows += _verify_files(invocation, registry, with_files, show=not as_json)
+    if everything or wanted:
+        from dynmm_framework.cli.numbers import verify_numbers
 
-    registry = Registry.load(invocation.catalogue.record_folders(), strict=False)
+        invocation.resumable = True
+        settings = {"device": device, "threads": threads}
+        rows += verify_numbers(
+            invocation,
+            registry,
+            None if everything else wanted,
+            overrides=[f"compute.{k}={v}" for k, v in settings.items() if v is not None],
+            runs_dir=runs_dir,
+            data=data,
+            offline=offline,
+            show=not as_json,
+        )
+    if as_json:
+        invocation.json(rows)
+    found = {row["status"] for row in rows}
+    if found & {"damaged", "wrong"}:
+        return USER_ERROR
+    return MISSED if "missed" in found else OK
+
+
+def _verify_files(
+    invocation: Invocation, registry: Registry, chosen: Sequence[Record], *, show: bool
+) -> list[dict[str, Any]]:
+    """Reads the cached files of datasets and models, and says which records are wrong."""
     fetcher = cache_fetcher()
-    chosen = (
-        [registry.find_files(name) for name in names]
-        if names
-        else [record for record in registry.records() if record.kind in ("dataset", "model")]
-    )
-    findings = [finding for record in chosen for finding in fetcher.verify(record)]
+    findings = [
+        finding
+        for record in chosen or registry.records()
+        if record.kind == "dataset" or record.kind == "model"
+        for finding in fetcher.verify(record)
+    ]
     rows: list[dict[str, Any]] = [
         {
             "record": finding.record,
@@ -159,9 +226,7 @@ def verify(invocation: Invocation, names: tuple[str, ...], as_json: bool) -> int
         {"record": None, "file": problem.file, "status": "wrong", "message": str(problem)}
         for problem in registry.problems
     ]
-    if as_json:
-        invocation.json(rows)
-    else:
+    if show:
         invocation.table(
             ("record", "status", "file", "reason"),
             (
@@ -169,5 +234,4 @@ def verify(invocation: Invocation, names: tuple[str, ...], as_json: bool) -> int
                 for row in rows
             ),
         )
-    bad = any(row["status"] in ("damaged", "wrong") for row in rows)
-    return USER_ERROR if bad else OK
+    return rows

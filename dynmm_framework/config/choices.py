@@ -44,6 +44,10 @@ CHOICES: tuple[Choice, ...] = (
     Choice(("split",), key="strategy", settings=None),
     Choice(("backbone",), kinds=("backbone",)),
     Choice(("baseline",), kinds=("baseline",)),
+    Choice(("encoders", "text"), kinds=("encoder",)),
+    Choice(("encoders", "vision"), kinds=("encoder",)),
+    Choice(("encoders", "audio"), kinds=("encoder",)),
+    Choice(("align",), kinds=("adapter",), slot="align"),
     Choice(("evaluate", "compare_with", "*"), kinds=("baseline", "backbone")),
     Choice(("tracking",), settings=("options",)),
 )

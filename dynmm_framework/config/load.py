@@ -30,8 +30,9 @@ class LoadedPipeline:
     Attributes:
         pipeline: The pipeline; names are as in the catalogue and every ``config`` is complete.
         source: The file, as the user named it; empty for a mapping.
-        name: The file's stem, or ``pipeline``.
-        components: The dataset under ``data`` and each recommender under its label.
+        name: The file's name without ``.yaml`` or ``.pipeline.yaml``, or ``pipeline``.
+        components: The dataset under ``data``, encoders under ``encoders/text`` and so on, and each
+            recommender under its label.
         configs: Validated configurations, under the same labels.
         metrics: The metric families to evaluate.
         catalogue: The catalogue that was searched.
@@ -46,6 +47,22 @@ class LoadedPipeline:
     metrics: tuple[MetricSpec, ...]
     catalogue: Catalogue
     overrides: tuple[str, ...] = ()
+
+    def is_aligned(self, label: str) -> bool:
+        """Tells whether a recommender is the alignment, which stands on the backbone."""
+        return self.components[label].kind == "adapter"
+
+    @property
+    def backbone_label(self) -> str:
+        """Label of the pipeline's own backbone.
+
+        Raises:
+            ValueError: If it has none.
+        """
+        place = 0 if self.pipeline.align is None else 1
+        if self.pipeline.backbone is None:
+            raise ValueError("the pipeline has no backbone")
+        return list(self.pipeline.recommenders)[place]
 
     def resolved(self) -> dict[str, Any]:
         """Returns the pipeline as plain data with every default filled in.
@@ -89,7 +106,7 @@ def load_pipeline(
     return LoadedPipeline(
         pipeline=checked.pipeline,
         source=file,
-        name=Path(file).stem if file else "pipeline",
+        name=Path(file).stem.removesuffix(".pipeline") if file else "pipeline",
         components=checked.labelled(checked.components),
         configs=checked.labelled(checked.configs),
         metrics=tuple(checked.metrics.values()),
@@ -213,6 +230,12 @@ class _Checked:
                 self._refuse(named_at, error)
                 continue
             self.components[path] = component
+            if choice.kinds == ("encoder",) and path[-1] not in component.spec.modalities:
+                message = f"{component.name} encodes {', '.join(component.spec.modalities)}"
+                self.findings.append(Finding(named_at, message + f", not {path[-1]}"))
+            if "features" in component.spec.needs and not self.settings.data.get("encoders"):
+                message = f"{component.name} learns from content and there is no encoders block"
+                self.findings.append(Finding(named_at, message))
             config = settings.get("config", {})
             if isinstance(config, dict):
                 self._check_config(models[path], config, (*path, "config"))
@@ -326,8 +349,12 @@ class _Checked:
     def labelled(self, by_path: Mapping[KeyPath, Any]) -> dict[str, Any]:
         """Re-keys what is known by path by the labels under which numbers appear."""
         assert self.pipeline is not None
-        first: KeyPath = ("backbone",) if self.pipeline.backbone else ("baseline",)
-        others = range(len(self.pipeline.evaluate.compare_with))
-        paths: Iterable[KeyPath] = [first, *(("evaluate", "compare_with", i) for i in others)]
-        labels = dict(zip(self.pipeline.recommenders, paths, strict=True))
-        return {"data": by_path["data",]} | {label: by_path[p] for label, p in labels.items()}
+        given = self.pipeline
+        own = [("align",), ("backbone",), ("baseline",)]
+        first: list[KeyPath] = [path for path in own if getattr(given, path[0]) is not None]
+        others = range(len(given.evaluate.compare_with))
+        paths: Iterable[KeyPath] = [*first, *(("evaluate", "compare_with", i) for i in others)]
+        labels = dict(zip(given.recommenders, paths, strict=True))
+        encoders = {f"encoders/{name}": ("encoders", name) for name in given.encoders.given}
+        everything = {"data": ("data",), **encoders, **labels}
+        return {label: by_path[path] for label, path in everything.items()}

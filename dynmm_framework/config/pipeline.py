@@ -157,6 +157,31 @@ class GivenFiles(Block):
     """Validation file; if there is none, ``valid_share`` of training is held out."""
     valid_share: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of each user's training items drawn for validation if there is no file; 0 for none."""
+    refit: bool = True
+    """Train on the whole training file in the end, as who published the files did: once early
+    stopping has found the best epoch on the drawn share, a component that has ``epochs`` is
+    trained again from scratch, for that many epochs; any other is fitted once, on everything.
+    Only without a validation file, which belongs to the split and is never trained on; with one
+    the default is ``false``.
+    """
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keeps_a_validation_file(cls, value: Any) -> Any:
+        if isinstance(value, Mapping) and value.get("valid") is not None:
+            return {"refit": False, **value}
+        return value
+
+    @model_validator(mode="after")
+    def _never_trains_on_a_validation_file(self) -> GivenFiles:
+        if self.refit and self.valid is not None:
+            raise ValueError("refit: true needs a split without a validation file (valid)")
+        return self
+
+    @property
+    def refits(self) -> bool:
+        """Whether a share is held out that is trained on in the end."""
+        return self.refit and self.valid is None and self.valid_share > 0
 
 
 SplitBlock = Annotated[
@@ -254,14 +279,25 @@ class EvaluateBlock(Block):
 
 
 class ComputeBlock(Block):
-    """Where and how the run computes. Does not change what is computed, precision excepted."""
+    """Where and how the run computes. Does not change what is computed, ``precision`` and the
+    number of ``workers`` excepted.
+    """
 
     device: str = "auto"
     """``auto`` (a GPU if there is one), ``cpu``, ``cuda`` or ``cuda:1``."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """``bf16`` trains under autocast; evaluation is always fp32."""
     threads: Annotated[int, Field(ge=1)] | None = None
-    """CPU threads of one process; all available cores if null."""
+    """CPU threads of one process; all available cores if null, but one of each Ray worker."""
+    engine: Literal["local", "ray"] = "local"
+    """``local`` trains in this process, ``ray`` on ``workers`` processes through Ray Train."""
+    workers: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Processes that train one model together, each on its share of every batch."""
+    gpus_per_worker: Literal[0, 1, "auto"] = "auto"
+    """GPUs of each worker; ``auto`` is 1 if ``device`` means a GPU, else 0."""
+    address: str | None = None
+    """Ray cluster to use, such as ``auto`` or ``10.0.0.5:6379``; that of ``RAY_ADDRESS`` if null,
+    or else one that is started on this machine and stopped again."""
 
     @field_validator("device")
     @classmethod
@@ -269,6 +305,55 @@ class ComputeBlock(Block):
         if not re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", value):
             raise ValueError(f"must be auto, cpu, cuda or cuda:N, not {value!r}")
         return value
+
+    @model_validator(mode="after")
+    def _fits_the_engine(self) -> ComputeBlock:
+        if self.engine == "local":
+            given = {
+                f"workers: {self.workers}": self.workers > 1,
+                f"gpus_per_worker: {self.gpus_per_worker}": self.gpus_per_worker != "auto",
+                f"address: {self.address}": self.address is not None,
+            }
+            if any(given.values()):
+                named = ", ".join(text for text, is_given in given.items() if is_given)
+                raise ValueError(f"{named} without engine: ray; add it, or leave them out")
+        elif self.gpus_per_worker == 1 and self.device == "cpu":
+            raise ValueError("gpus_per_worker: 1 contradicts device: cpu")
+        return self
+
+
+class MediaBlock(Block):
+    """Where an encoder's files are, for data whose item table does not say."""
+
+    pattern: str = Field(min_length=1)
+    """Path with ``{id}`` for the item's id, such as ``posters/{id}.jpg``; ``*`` may stand in the
+    file's name."""
+    folder: str = "."
+    """Folder that the pattern starts from."""
+
+
+class EncoderRef(ComponentRef):
+    """A modality's encoder, and where its files are."""
+
+    media: MediaBlock | None = None
+    """Where the files are; null takes the paths in the item table."""
+
+
+class Encoders(Block):
+    """Encoders by modality; each turns a part of the items' content into vectors."""
+
+    text: EncoderRef | None = None
+    """Reads the items' ``text``, or their ``title`` where there is none."""
+    vision: EncoderRef | None = None
+    """Reads the items' ``image``."""
+    audio: EncoderRef | None = None
+    """Reads the items' ``audio``."""
+
+    @property
+    def given(self) -> dict[str, EncoderRef]:
+        """The encoders that are there, by modality."""
+        found = {name: getattr(self, name) for name in type(self).model_fields}
+        return {name: ref for name, ref in found.items() if ref is not None}
 
 
 class TrackingBlock(Block):
@@ -286,41 +371,56 @@ class Pipeline(Block):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 7
     """Root seed: splits, candidates and, unless ``seeds`` is given, models."""
     seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**32)]], Field(min_length=1)] | None = None
-    """Train and evaluate every recommender once for each of these seeds."""
+    """Train and evaluate every recommender once for each of these seeds, all different."""
     data: DataBlock
     split: SplitBlock
     backbone: ComponentRef | None = None
     """The collaborative-filtering backbone, which is also a recommender of its own."""
     baseline: ComponentRef | None = None
     """A baseline as the pipeline's recommender, if there is no backbone."""
+    encoders: Encoders = Encoders()
+    """Encoders of the items' content."""
+    align: ComponentRef | None = None
+    """Brings the backbone's vectors and the encoders' together; then it is the pipeline's
+    recommender, and the backbone alone is compared with it."""
     evaluate: EvaluateBlock = EvaluateBlock()
     compute: ComputeBlock = ComputeBlock()
     tracking: TrackingBlock | None = None
+
+    @field_validator("seeds")
+    @classmethod
+    def _are_different(cls, value: list[int] | None) -> list[int] | None:
+        repeated = [seed for seed in _distinct(value or ()) if (value or []).count(seed) > 1]
+        if repeated:
+            raise ValueError(
+                f"lists {', '.join(map(str, repeated))} more than once; the same seed gives the"
+                " same numbers again, so list each once"
+            )
+        return value
 
     @model_validator(mode="after")
     def _has_one_recommender(self) -> Pipeline:
         if (self.backbone is None) == (self.baseline is None):
             raise ValueError("name exactly one recommender: a backbone or a baseline")
+        if self.align is not None and self.backbone is None:
+            raise ValueError("align needs a backbone to stand on")
+        if self.align is not None and not self.encoders.given:
+            raise ValueError("align needs encoders, such as encoders: {text: sentence_text}")
         return self
 
     @property
     def model_seeds(self) -> tuple[int, ...]:
-        return tuple(dict.fromkeys(self.seeds)) if self.seeds else (self.seed,)
-
-    @property
-    def recommender(self) -> ComponentRef:
-        chosen = self.backbone or self.baseline
-        assert chosen is not None  # _has_one_recommender
-        return chosen
+        return tuple(self.seeds) if self.seeds else (self.seed,)
 
     @property
     def recommenders(self) -> dict[str, ComponentRef]:
-        """All recommenders by the label under which their numbers appear.
+        """All recommenders by the label under which their numbers appear, the pipeline's own first.
 
         The label is the folded name; a name that appears again gets ``#2``, ``#3`` …
         """
         labels: dict[str, ComponentRef] = {}
-        for ref in (self.recommender, *self.evaluate.compare_with):
+        own = (self.align, self.backbone, self.baseline)
+        for ref in (*(ref for ref in own if ref is not None), *self.evaluate.compare_with):
             name = fold(ref.name.rsplit("/", 1)[-1])
             number = 1 + sum(label.split("#")[0] == name for label in labels)
             labels[name if number == 1 else f"{name}#{number}"] = ref

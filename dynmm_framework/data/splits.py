@@ -95,11 +95,18 @@ class Split:
             return dataset
         return replace(dataset, interactions=self.rows, items=self.items, users=self.users)
 
-    def training_data(self, items: pa.Table) -> TrainingData:
+    @cached_property
+    def train_and_valid(self) -> Interactions:
+        """Training interactions and validation targets, by user, in the order of the data."""
+        return self.rows.take(np.isin(self.parts, (TRAIN, VALID)))
+
+    def training_data(self, items: pa.Table, *, validation: bool = False) -> TrainingData:
         """Returns what a component may learn from.
 
         Args:
             items: The dataset's item table; one that the split brings itself goes before it.
+            validation: Give the validation targets too, for a component whose settings have been
+                chosen already.
 
         Raises:
             DataError: If the table does not have one row for each item.
@@ -110,7 +117,7 @@ class Split:
                 f"the item table has {table.num_rows:,} rows, the split {self.n_items:,} items",
                 hint="Use the dataset that was split, with the same filters.",
             )
-        return TrainingData(train=self.train, items=table)
+        return TrainingData(train=self.train_and_valid if validation else self.train, items=table)
 
     def evaluation(self, part: Part, *, users: IntArray | None = None) -> EvaluationSet:
         """Returns the users of a part with their histories and targets, by user id.

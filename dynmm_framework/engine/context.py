@@ -16,7 +16,7 @@ from dynmm_framework.artifacts.sources import Fetcher, default_cache
 from dynmm_framework.catalogue import Catalogue
 from dynmm_framework.engine.progress import Display
 from dynmm_framework.engine.seeds import spawn_rng
-from dynmm_framework.protocols import Precision, Validator
+from dynmm_framework.protocols import Precision, Validator, Workers
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,14 @@ class Surroundings:
         display: Progress bars and lines.
         offline: Whether fetching is forbidden.
         run: The run's id, passed to observers; empty outside a run.
+        folder: Where the user has files of records already; searched before anything is fetched.
     """
 
     catalogue: Catalogue
     display: Display = field(default_factory=lambda: Display(None))
     offline: bool = False
     run: str = ""
+    folder: Path | None = None
 
     @cached_property
     def registry(self) -> Registry:
@@ -52,6 +54,7 @@ class Surroundings:
             progress=self.display.bar,
             fetch_hook=lambda **asked: self.catalogue.first("dynmm_fetch_artifact", **asked),
             log=self.display.line,
+            folder=self.folder,
         )
         return fetcher.fetch(self.registry.find_files(record))
 
@@ -67,7 +70,12 @@ class RunContext:
     precision: Precision = "fp32"
     workdir: Path = Path()
     validator: Validator | None = None
+    workers: Workers = field(default_factory=Workers)
     records: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def offline(self) -> bool:
+        return self.surroundings.offline
 
     def rng(self, name: str) -> np.random.Generator:
         return spawn_rng(self.seed, name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 from dynmm_framework.config.pipeline import ComputeBlock
@@ -14,6 +15,26 @@ def guess_device(setting: str) -> str:
     if setting != "auto":
         return setting
     return "cuda:0" if Path("/dev/nvidia0").exists() else "cpu"
+
+
+def worker_device(compute: ComputeBlock) -> str:
+    """Returns the kind of device of each Ray worker, ``cpu`` or ``cuda``, without torch."""
+    if compute.gpus_per_worker == "auto":
+        return guess_device(compute.device).partition(":")[0]
+    return "cuda" if compute.gpus_per_worker else "cpu"
+
+
+def require_engine(compute: ComputeBlock) -> None:
+    """Makes sure that the engine is there, before anything is computed.
+
+    Raises:
+        PluginError: If Ray is asked for and not installed.
+    """
+    if compute.engine == "ray" and find_spec("ray") is None:
+        raise PluginError(
+            "compute.engine: ray needs Ray, which is not installed",
+            hint="Install it: pip install 'dynmm-framework[ray]', or set compute.engine: local",
+        )
 
 
 def resolve_device(compute: ComputeBlock) -> str:

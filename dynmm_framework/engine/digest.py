@@ -5,19 +5,31 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import re
 import sys
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dynmm_framework.specs import Component
+
+if TYPE_CHECKING:
+    from dynmm_framework.artifacts.records import Registry
+    from dynmm_framework.config.load import LoadedPipeline
+    from dynmm_framework.config.pipeline import MediaBlock
 
 NUMERICAL_ROOMS: Mapping[str, tuple[str, ...]] = {
     "data": ("dynmm_framework.data",),
     "split": ("dynmm_framework.data",),
     "candidates": ("dynmm_framework.data",),
+    "encode": ("dynmm_framework.features",),
     "fit": ("dynmm_framework.training", "dynmm_framework.evaluation"),
+    "align": (
+        "dynmm_framework.latents",
+        "dynmm_framework.training",
+        "dynmm_framework.evaluation",
+    ),
     "rank": ("dynmm_framework.evaluation",),
 }
 """Packages of the core whose code decides what a kind of stage computes."""
@@ -50,6 +62,39 @@ def component_digest(component: Component) -> str:
     module = component.spec.target.partition(":")[0]
     package = module.rpartition(".")[0] or module
     return code_digest(package)
+
+
+def encoder_parts(loaded: LoadedPipeline, label: str, registry: Registry) -> dict[str, Any]:
+    """Returns all that decides an encoder's vectors: provider, code, settings, weights.
+
+    Args:
+        loaded: The pipeline.
+        label: The encoder, as ``encoders/text``.
+        registry: Knows the digests of weights that settings name.
+
+    Raises:
+        ArtifactError: If a file of weights that the settings name does not exist.
+    """
+    component, config = loaded.components[label], loaded.configs[label]
+    weights = getattr(config, "fingerprint", None)
+    return {
+        "identity": component.identity,
+        "code": component_digest(component),
+        "config": config.model_dump(mode="json"),
+        "weights": weights(registry) if callable(weights) else "",
+    }
+
+
+def media_digest(media: MediaBlock) -> str:
+    """Returns a digest of names, sizes and times of the files that a pattern may mean."""
+    pattern = re.sub(r"\{id\}", "*", media.pattern)
+    folder = Path(media.folder).expanduser()
+    digest = hashlib.sha256(pattern.encode())
+    for path in sorted(folder.glob(pattern)):
+        stat = path.stat()
+        name = path.relative_to(folder).as_posix()
+        digest.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
 
 
 def content_key(parts: Mapping[str, Any]) -> str:

@@ -7,26 +7,31 @@ resuming, caching and cheap search are this one mechanism.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from dynmm_framework.artifacts.records import Registry
 from dynmm_framework.artifacts.store import StageStore
 from dynmm_framework.config.load import LoadedPipeline
+from dynmm_framework.config.pipeline import GivenFiles
 from dynmm_framework.engine.context import Surroundings, bare_context
-from dynmm_framework.engine.device import guess_device
+from dynmm_framework.engine.device import guess_device, worker_device
 from dynmm_framework.engine.digest import (
     NUMERICAL_ROOMS,
     code_digest,
     component_digest,
     content_key,
+    encoder_parts,
+    media_digest,
 )
 from dynmm_framework.engine.seeds import spawn_seed
-from dynmm_framework.errors import ArtifactError
+from dynmm_framework.errors import ArtifactError, DataError, Problem
 from dynmm_framework.specs import MetricSpec, split_metric
+from dynmm_framework.training.config import LoopConfig
 
-StageKind = Literal["data", "split", "candidates", "fit", "rank"]
+StageKind = Literal["data", "split", "candidates", "encode", "fit", "align", "rank"]
 
 CACHE_FOLDER = ".cache"
 """Folder inside the runs folder that holds finished stages."""
@@ -46,6 +51,7 @@ class PlannedStage:
         label: The recommender concerned; empty for data stages.
         model_seed: The seed of ``seeds`` concerned.
         protocol: ``full`` or ``sampled:N`` for stages that rank or draw candidates.
+        workers: Ray workers that compute it together; 0 for this process.
     """
 
     name: str
@@ -57,6 +63,7 @@ class PlannedStage:
     label: str = ""
     model_seed: int = 0
     protocol: str = ""
+    workers: int = 0
 
 
 @dataclass(frozen=True)
@@ -82,9 +89,9 @@ class Plan:
         """Returns the stage of that name."""
         return next(stage for stage in self.stages if stage.name == name)
 
-    def of_kind(self, kind: StageKind) -> tuple[PlannedStage, ...]:
-        """Returns the stages of one kind, in order."""
-        return tuple(stage for stage in self.stages if stage.kind == kind)
+    def of_kind(self, *kinds: StageKind) -> tuple[PlannedStage, ...]:
+        """Returns the stages of some kinds, in order."""
+        return tuple(stage for stage in self.stages if stage.kind in kinds)
 
 
 def store_in(runs_dir: Path) -> StageStore:
@@ -106,11 +113,17 @@ def make_plan(
         surroundings: With it, data that is missing is fetched first, so that every key is known.
 
     Raises:
-        DataError: If a file of the dataset is missing.
+        DataError: If a file of the dataset or of a given split is missing; names all of them.
     """
     notes: list[str] = []
     # A plan that is only printed need not read every stored file.
-    planner = _Planner(loaded, store_in(runs_dir), thorough=surroundings is not None)
+    around = surroundings or Surroundings(loaded.catalogue, offline=True)
+    planner = _Planner(
+        loaded,
+        store_in(runs_dir),
+        thorough=surroundings is not None,
+        registry=around.registry,
+    )
     try:
         inputs = _input_digest(loaded, surroundings)
     except ArtifactError as error:
@@ -134,7 +147,18 @@ def _input_digest(loaded: LoadedPipeline, surroundings: Surroundings | None) -> 
         surroundings = Surroundings(loaded.catalogue, offline=True)
     ctx = bare_context(loaded.catalogue, offline=surroundings.offline, display=surroundings.display)
     reader = loaded.catalogue.create(loaded.components["data"], loaded.configs["data"])
-    return fingerprint_files([*reader.files(ctx), *split_files(loaded.pipeline.split)])
+    given = split_files(loaded.pipeline.split)
+    missing = [Problem("does not exist", file=str(path)) for path in given if not path.exists()]
+    try:
+        files = reader.files(ctx)
+    except DataError as error:
+        raise DataError([*error.problems, *missing], hint=error.hint) from error
+    except ArtifactError:
+        if not missing:
+            raise
+    if missing:
+        raise DataError(missing, hint="Check the paths in the split block.")
+    return fingerprint_files([*files, *given])
 
 
 @dataclass(frozen=True)
@@ -142,6 +166,7 @@ class _Planner:
     loaded: LoadedPipeline
     store: StageStore
     thorough: bool
+    registry: Registry
 
     def stages(self, inputs: str) -> Iterator[PlannedStage]:
         pipeline, seed = self.loaded.pipeline, self.loaded.pipeline.seed
@@ -179,23 +204,15 @@ class _Planner:
                     protocol=protocol.name,
                 )
                 yield candidates[protocol.name]
-        for label in pipeline.recommenders:
+        encoded = [self._encode(name, known, data, split) for name in pipeline.encoders.given]
+        yield from encoded
+        # An alignment stands on the backbone, so it comes after it.
+        labels = sorted(pipeline.recommenders, key=lambda label: self.loaded.is_aligned(label))
+        trained: dict[tuple[str, int], PlannedStage] = {}
+        for label in labels:
             for model_seed in pipeline.model_seeds:
-                fit = self._stage(
-                    f"fit/{label}/seed-{model_seed}",
-                    "fit",
-                    known,
-                    parts={
-                        "split": split.key,
-                        "component": self._component(label),
-                        "monitor": [evaluate.monitor, evaluate.monitor_users, self._monitor()],
-                        "precision": pipeline.compute.precision,
-                    },
-                    seed=spawn_seed(model_seed, f"fit/{label}"),
-                    label=label,
-                    model_seed=model_seed,
-                    device=device,
-                )
+                fit = self._train(label, model_seed, known, split, encoded, trained)
+                trained[label, model_seed] = fit
                 yield fit
                 for protocol in evaluate.protocols:
                     drawn = candidates.get(protocol.name)
@@ -216,6 +233,80 @@ class _Planner:
                         protocol=protocol.name,
                         device=device,
                     )
+
+    def _encode(
+        self, name: str, known: bool, data: PlannedStage, split: PlannedStage
+    ) -> PlannedStage:
+        """Plans the encoding of one modality of all items."""
+        media = getattr(self.loaded.pipeline.encoders, name).media
+        # A given split brings an item table of its own.
+        given = isinstance(self.loaded.pipeline.split, GivenFiles)
+        return self._stage(
+            f"encode/{name}",
+            "encode",
+            known,
+            parts={
+                "items": split.key if given else data.key,
+                "encoder": encoder_parts(self.loaded, f"encoders/{name}", self.registry),
+                "media": None if media is None else media_digest(media),
+            },
+            seed=spawn_seed(self.loaded.pipeline.seed, f"encode/{name}"),
+            label=f"encoders/{name}",
+            device=guess_device(self.loaded.pipeline.compute.device),
+        )
+
+    def _train(
+        self,
+        label: str,
+        model_seed: int,
+        known: bool,
+        split: PlannedStage,
+        encoded: Sequence[PlannedStage],
+        trained: Mapping[tuple[str, int], PlannedStage],
+    ) -> PlannedStage:
+        """Plans the training of a recommender: a component of its own, or an alignment."""
+        pipeline = self.loaded.pipeline
+        evaluate, aligned = pipeline.evaluate, self.loaded.is_aligned(label)
+        parts = {
+            "split": split.key,
+            "component": self._component(label),
+            "monitor": [evaluate.monitor, evaluate.monitor_users, self._monitor()],
+            "precision": pipeline.compute.precision,
+            **self._shared(label),
+        }
+        if aligned or "features" in self.loaded.components[label].spec.needs:
+            parts["features"] = {stage.name: stage.key for stage in encoded}
+        if aligned:
+            parts["backbone"] = trained[self.loaded.backbone_label, model_seed].key
+        elif pipeline.align is not None and label == self.loaded.backbone_label:
+            parts["refit"] = False  # the alignment needs users that its backbone has not seen
+        kind: StageKind = "align" if aligned else "fit"
+        workers = self._workers(label)
+        return self._stage(
+            f"{kind}/{label}/seed-{model_seed}",
+            kind,
+            known,
+            parts=parts,
+            seed=spawn_seed(model_seed, f"{kind}/{label}"),
+            label=label,
+            model_seed=model_seed,
+            device=worker_device(pipeline.compute)
+            if workers
+            else guess_device(pipeline.compute.device),
+            workers=workers,
+        )
+
+    def _workers(self, label: str) -> int:
+        """Ray workers that train a recommender: none for one that the shared loop does not."""
+        compute = self.loaded.pipeline.compute
+        trains = isinstance(self.loaded.configs[label], LoopConfig)
+        trains = trains and not self.loaded.is_aligned(label)
+        return compute.workers if compute.engine == "ray" and trains else 0
+
+    def _shared(self, label: str) -> dict[str, Any]:
+        """What the number of workers adds to a key; one computes the same wherever it is."""
+        workers = self._workers(label)
+        return {"workers": workers} if workers > 1 else {}
 
     def _monitor(self) -> list[str]:
         family, _ = split_metric(self.loaded.pipeline.evaluate.monitor)
@@ -241,6 +332,7 @@ class _Planner:
         label: str = "",
         model_seed: int = 0,
         protocol: str = "",
+        workers: int = 0,
     ) -> PlannedStage:
         code = [code_digest(package) for package in NUMERICAL_ROOMS[kind]]
         key = content_key({"kind": kind, "seed": seed, "code": code, **parts}) if known else ""
@@ -254,6 +346,7 @@ class _Planner:
             label=label,
             model_seed=model_seed,
             protocol=protocol,
+            workers=workers,
         )
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,36 +18,32 @@ from pydantic import ValidationError
 
 from dynmm_framework.artifacts.arrays import load_arrays
 from dynmm_framework.artifacts.atomic import (
-    atomic_folder,
-    atomic_path,
     read_json,
     storage_errors,
-    write_json,
 )
-from dynmm_framework.artifacts.digests import digest_file, mismatch
-from dynmm_framework.artifacts.manifest import RunManifest, StoredFile, read_document
+from dynmm_framework.artifacts.digests import mismatch
+from dynmm_framework.artifacts.manifest import RunManifest, read_document
 from dynmm_framework.catalogue import Catalogue, load_catalogue
 from dynmm_framework.config.pipeline import Pipeline
-from dynmm_framework.data.storage import read_dataset, write_dataset
+from dynmm_framework.data.storage import read_dataset
 from dynmm_framework.data.tables import Dataset, Histories
+from dynmm_framework.engine.content import Aligned
+from dynmm_framework.engine.fitting import STATE_FILE
+from dynmm_framework.engine.keeping import FEATURES, METRICS_FILE, TRAINING_FILE
 from dynmm_framework.engine.metrics import MetricsDocument
 from dynmm_framework.engine.stages import (
     PER_USER_FILE,
     RANKING_FILE,
-    RESULT_FILE,
-    STATE_FILE,
-    Workbench,
-    read_result,
 )
 from dynmm_framework.errors import ArtifactError, DataError, DynmmError, PluginError
-from dynmm_framework.specs import did_you_mean
+from dynmm_framework.features.encoded import Encoded
+from dynmm_framework.specs import Component, did_you_mean
 
 if TYPE_CHECKING:
-    from dynmm_framework.protocols import Recommender
+    from dynmm_framework.engine.vectors import Known, Vectors
+    from dynmm_framework.protocols import Backbone, Recommender
 
 MANIFEST_FILE = "manifest.json"
-METRICS_FILE = "metrics.json"
-TRAINING_FILE = "training.json"
 _logger = logging.getLogger("dynmm")
 
 
@@ -142,6 +137,17 @@ class Run:
         return curves
 
     @cached_property
+    def refits(self) -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
+        """Trainings on the held-out interactions too: recommender → seed → what is known of it.
+
+        That is the number of ``interactions``, the ``epochs`` that early stopping had found
+        (``None`` for what does not train so) and the ``curve``, as in :attr:`training`, which
+        holds that of the early stopping. Empty if the split asks for none (``split.refit``).
+        """
+        refits: Mapping[str, Any] = read_json(self.folder / TRAINING_FILE).get("refits", {})
+        return refits
+
+    @cached_property
     def slices(self) -> Sequence[Mapping[str, Any]]:
         """Metrics by history length and by item popularity, as records."""
         records: Sequence[Mapping[str, Any]] = read_json(self.folder / TRAINING_FILE)["slices"]
@@ -165,6 +171,76 @@ class Run:
         """
         from dynmm_framework.evaluation.ranking import as_recommender
 
+        label, seed = self._chosen(label, seed)
+        return as_recommender(self._restored(self._component(label), label, seed))
+
+    def backbone(self, label: str | None = None, *, seed: int | None = None) -> Backbone:
+        """Returns a trained backbone, which gives vectors of items and of histories.
+
+        Only its weights are read: neither the dataset nor the stage cache is needed.
+
+        Args:
+            label: Its label; the pipeline's own recommender by default.
+            seed: The model seed; the first one by default.
+
+        Raises:
+            ArtifactError: If the run has no such recommender or seed, or it has no vectors; says
+                which of the run's have.
+            PluginError: If the recommender's plugin is not installed any more.
+        """
+        label, seed = self._chosen(label, seed)
+        component = self._component(label)
+        if component.kind == "baseline":
+            raise ArtifactError(
+                f"recommender {label} of run {self.id} has no vectors, only scores: it is a"
+                f" {component.kind}",
+                hint=self._with_vectors(),
+            )
+        backbone: Backbone = self._restored(component, label, seed)
+        return backbone
+
+    def vectors(
+        self, label: str | None = None, *, seed: int | None = None, known: Known = "all"
+    ) -> Vectors:
+        """Returns the vectors of all items and users, computed when they are asked for.
+
+        Example::
+
+            vectors = run.vectors("sasrec")
+            vectors.items, vectors.users  # (n_items, d), (n_users, d) float32
+            vectors.save("vectors", format="parquet")
+
+        Args:
+            label: A recommender with vectors; the pipeline's own one by default.
+            seed: The model seed; the first one by default.
+            known: What is known of users: ``all`` their interactions, as :meth:`recommend` takes
+                them, test targets included; those before the ``test``, by which the run ranked;
+                or those of training (``train``).
+
+        Raises:
+            ArtifactError: As for :meth:`backbone`, or if the split cannot be made again.
+            PluginError: If the recommender's plugin is not installed any more.
+        """
+        from dynmm_framework.engine.vectors import Vectors, known_histories
+
+        label, seed = self._chosen(label, seed)
+        return Vectors(
+            self.backbone(label, seed=seed),
+            self.dataset,
+            known_histories(self.dataset, self.manifest, known),
+            source={
+                "run": self.id,
+                "recommender": label,
+                "component": self.manifest.components[label],
+                "seed": seed,
+                "known": known,
+                "dataset": self.dataset.name,
+                "data_fingerprint": self.manifest.data_fingerprint,
+            },
+        )
+
+    def _chosen(self, label: str | None, seed: int | None) -> tuple[str, int]:
+        """Returns a label and a model seed that the run has, its first ones by default."""
         label = label or self.label
         labels = list(self.metrics["recommenders"])
         if label not in labels:
@@ -179,21 +255,52 @@ class Run:
                 f"run {self.id} has no model seed {chosen}",
                 hint=f"It has: {', '.join(map(str, seeds))}.",
             )
+        return label, chosen
+
+    @cached_property
+    def _components(self) -> Catalogue:
+        return self.catalogue or load_catalogue()
+
+    def _component(self, label: str) -> Component:
         # Only this component need be installed, not all that the run compared it with.
-        catalogue = self.catalogue or load_catalogue()
-        ref = Pipeline.model_validate(self.manifest.pipeline).recommenders[label]
+        pipeline = Pipeline.model_validate(self.manifest.pipeline)
+        ref = pipeline.recommenders[label]
         try:
-            found = catalogue.find(("baseline", "backbone"), ref.name)
+            if ref is pipeline.align:
+                return self._components.find("adapter", ref.name, slot="align")
+            return self._components.find(("baseline", "backbone"), ref.name)
         except PluginError as error:
             raise PluginError(
                 f"run {self.id}: {error.message}",
                 hint=f"{label} was made by {self.manifest.components[label]}; install it again.",
             ) from error
-        component = catalogue.create(found, ref.config)
-        component.load_state(
-            load_arrays(self.folder / "models" / label / f"seed-{chosen}" / STATE_FILE)
+
+    def _restored(self, component: Component, label: str, seed: int) -> Any:
+        pipeline = Pipeline.model_validate(self.manifest.pipeline)
+        restored = self._components.create(component, pipeline.recommenders[label].config)
+        restored.load_state(
+            load_arrays(self.folder / "models" / label / f"seed-{seed}" / STATE_FILE)
         )
-        return as_recommender(component)
+        if component.kind != "adapter":
+            return restored
+        under = list(pipeline.recommenders)[1]  # the backbone's label follows the alignment's
+        backbone = self._restored(self._component(under), under, seed)
+        features = {
+            name: Encoded.load(self.folder / FEATURES / name).features
+            for name in pipeline.encoders.given
+        }
+        return Aligned.attached(restored, features, backbone)
+
+    def _with_vectors(self) -> str:
+        """Says which recommenders of the run have vectors."""
+        found = []
+        for label in self.metrics["recommenders"]:
+            with suppress(PluginError):
+                if self._component(label).kind != "baseline":
+                    found.append(label)
+        if not found:
+            return "No recommender of this run has vectors: backbones do, baselines do not."
+        return f"With vectors, this run has: {', '.join(found)}."
 
     def recommend(
         self,
@@ -271,61 +378,3 @@ def _read_table(path: Path) -> pa.Table:
 
 def _column(table: pa.Table, name: str) -> list[Any]:
     return table[name].to_pylist() if name in table.column_names else [None] * len(table)
-
-
-def collect(bench: Workbench, folder: Path) -> None:
-    """Copies from the stage cache what a run keeps, so that its folder stands on its own."""
-    per_user, ranking, slices = [], [], []
-    curves: dict[str, dict[str, Any]] = {}
-    for stage in bench.plan.of_kind("fit"):
-        _link_folder(
-            bench.folder(stage), folder / "models" / stage.label / f"seed-{stage.model_seed}"
-        )
-        curve = bench.manifest(stage).meta.get("training", {}).get("epochs", [])
-        curves.setdefault(stage.label, {})[str(stage.model_seed)] = curve
-    with atomic_folder(folder / "data") as partial:
-        write_dataset(bench.dataset, partial)
-    for stage in bench.plan.of_kind("rank"):
-        source = bench.folder(stage)
-        keys = {"recommender": stage.label, "seed": stage.model_seed, "protocol": stage.protocol}
-        per_user.append(_with_keys(pq.read_table(source / PER_USER_FILE), keys))
-        ranking.append(_with_keys(pq.read_table(source / RANKING_FILE), keys))
-        slices += [{**keys, **record} for record in read_result(source)["slices"]]
-    for name, tables in ((PER_USER_FILE, per_user), (RANKING_FILE, ranking)):
-        with atomic_path(folder / name) as path:
-            pq.write_table(pa.concat_tables(tables, promote_options="default"), path)
-    write_json(folder / TRAINING_FILE, {"schema_version": 1, "curves": curves, "slices": slices})
-
-
-def digest_run(folder: Path) -> dict[str, StoredFile]:
-    """Returns the digests of the files that make a run, by their path inside its folder."""
-    names = (METRICS_FILE, TRAINING_FILE, PER_USER_FILE, RANKING_FILE)
-    files = [folder / name for name in names]
-    for part in ("data", "models"):
-        files += sorted(path for path in (folder / part).rglob("*") if path.is_file())
-    return {
-        path.relative_to(folder).as_posix(): StoredFile.model_validate(
-            digest_file(path).model_dump()
-        )
-        for path in files
-    }
-
-
-def _with_keys(table: pa.Table, keys: Mapping[str, Any]) -> pa.Table:
-    for position, (name, value) in enumerate(keys.items()):
-        kind = pa.int64() if isinstance(value, int) else pa.string()
-        column = pa.array([value] * len(table), kind)
-        table = table.add_column(position, name, column)
-    return table
-
-
-def _link_folder(source: Path, target: Path) -> None:
-    """Makes ``target`` a copy of ``source``, sharing the files' content where the disk can."""
-    with atomic_folder(target) as partial:
-        for file in source.iterdir():
-            if file.name in (RESULT_FILE, "stage.json"):
-                continue
-            try:
-                os.link(file, partial / file.name)
-            except OSError:
-                shutil.copy2(file, partial / file.name)

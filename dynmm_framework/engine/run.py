@@ -22,11 +22,12 @@ from dynmm_framework.artifacts.manifest import (
 )
 from dynmm_framework.config.load import LoadedPipeline
 from dynmm_framework.engine.context import Surroundings
-from dynmm_framework.engine.device import resolve_device
+from dynmm_framework.engine.device import require_engine, resolve_device
+from dynmm_framework.engine.keeping import METRICS_FILE, collect, digest_run
 from dynmm_framework.engine.metrics import MetricsDocument
 from dynmm_framework.engine.plan import Plan, make_plan, store_in
 from dynmm_framework.engine.progress import Display
-from dynmm_framework.engine.results import MANIFEST_FILE, METRICS_FILE, Run, collect, digest_run
+from dynmm_framework.engine.results import MANIFEST_FILE, Run
 from dynmm_framework.engine.stages import Workbench
 from dynmm_framework.engine.summary import summarise
 from dynmm_framework.errors import ArtifactError, ConfigError, Problem
@@ -72,6 +73,7 @@ def run(
             _track(tracker, MetricsDocument.model_validate(done.metrics))
         return done
     surroundings = Surroundings(loaded.catalogue, display, offline, run=plan.run_id)
+    require_engine(loaded.pipeline.compute)
     device = resolve_device(loaded.pipeline.compute)
     bench = Workbench(loaded, plan, store, surroundings, device)
     with _Recorder.open(bench, folder, tracker) as recorder:
@@ -152,7 +154,7 @@ class _Recorder:
 
     def finish(self, document: MetricsDocument) -> None:
         plan = self.bench.plan
-        fits = [self.bench.manifest(stage).meta for stage in plan.of_kind("fit")]
+        fits = [self.bench.manifest(stage).meta for stage in plan.of_kind("fit", "align")]
         peaks = {
             name: max(meta.get(f"peak_{name}_bytes") or 0 for meta in fits)
             for name in ("rss", "gpu")

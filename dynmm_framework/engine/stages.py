@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from dynmm_framework.artifacts.arrays import load_arrays, save_arrays
+from dynmm_framework.artifacts.arrays import load_arrays
 from dynmm_framework.artifacts.atomic import read_json, write_json
 from dynmm_framework.artifacts.environment import library_versions
 from dynmm_framework.artifacts.manifest import StageManifest
 from dynmm_framework.artifacts.store import StageStore, StageWriter, StoredStage
 from dynmm_framework.config.load import LoadedPipeline
+from dynmm_framework.config.pipeline import GivenFiles
 from dynmm_framework.data.candidates import Candidates, draw_candidates
+from dynmm_framework.data.features import Features
 from dynmm_framework.data.filters import apply_filters
 from dynmm_framework.data.fingerprint import fingerprint_dataset
 from dynmm_framework.data.splits import Split, make_split
@@ -30,18 +31,20 @@ from dynmm_framework.data.storage import (
     write_dataset,
     write_split,
 )
-from dynmm_framework.data.tables import Dataset, EvaluationSet
+from dynmm_framework.data.tables import Dataset, EvaluationSet, TrainingData
+from dynmm_framework.engine.content import Aligned, align, encode
 from dynmm_framework.engine.context import RunContext, Surroundings
+from dynmm_framework.engine.fitting import STATE_FILE, fit
 from dynmm_framework.engine.plan import Plan, PlannedStage, StageKind
 from dynmm_framework.engine.seeds import spawn_rng
-from dynmm_framework.errors import DynmmError, PluginError, StageError
-from dynmm_framework.protocols import Validator
-from dynmm_framework.specs import Component, split_metric
+from dynmm_framework.errors import StageError
+from dynmm_framework.features.encoded import Encoded
+from dynmm_framework.protocols import Validator, Workers
+from dynmm_framework.specs import split_metric
 
 if TYPE_CHECKING:
     from dynmm_framework.evaluation.evaluate import MetricRequest
 
-STATE_FILE = "state.safetensors"
 PER_USER_FILE = "per_user.parquet"
 RANKING_FILE = "ranking.parquet"
 RESULT_FILE = "result.json"
@@ -58,6 +61,7 @@ class Workbench:
     store: StageStore
     surroundings: Surroundings
     device: str
+    workers: Workers = field(default_factory=Workers)
 
     def run(self, stage: PlannedStage) -> None:
         """Computes one stage and stores its result, or leaves nothing."""
@@ -126,7 +130,45 @@ class Workbench:
             request,
             item_counts=self.split.train.item_counts(),
             items=self.dataset.items,
+            workers=self.workers,
         )
+
+    @cached_property
+    def features(self) -> dict[str, Features]:
+        """Vectors of the items by modality."""
+        return {
+            name: Encoded.load(self.folder(self.plan.named(f"encode/{name}"))).features
+            for name in self.loaded.pipeline.encoders.given
+        }
+
+    def training_data(self, label: str, *, validation: bool = False) -> TrainingData:
+        """Returns what a recommender may learn from.
+
+        Args:
+            label: The recommender.
+            validation: Give the validation targets too.
+        """
+        data = self.split.training_data(self.dataset.items, validation=validation)
+        needed = self.loaded.is_aligned(label)
+        needed = needed or "features" in self.loaded.components[label].spec.needs
+        return replace(data, features=self.features) if needed else data
+
+    @property
+    def refits(self) -> bool:
+        """Whether recommenders are trained on the validation targets too in the end.
+
+        An alignment fits weights on users that its backbone has not seen, so then none is.
+        """
+        pipeline = self.loaded.pipeline
+        if pipeline.align is not None:
+            return False
+        block = pipeline.split
+        return isinstance(block, GivenFiles) and block.refits and len(self.split.valid) > 0
+
+    @cached_property
+    def item_counts(self) -> NDArray[np.int64]:
+        """Interactions of each item that recommenders have been trained on, ``(n_items,)``."""
+        return (self.split.train_and_valid if self.refits else self.split.train).item_counts()
 
     def candidates(self, protocol: str) -> Candidates | None:
         """Returns the stored candidates of a sampled protocol; ``None`` for ``full``."""
@@ -142,21 +184,43 @@ class Workbench:
 
     def fitted(self, label: str, model_seed: int) -> Any:
         """Returns the component as it was trained."""
-        stage = self.plan.named(f"fit/{label}/seed-{model_seed}")
+        aligned = self.loaded.is_aligned(label)
+        kind = "align" if aligned else "fit"
+        stage = self.plan.named(f"{kind}/{label}/seed-{model_seed}")
         component = self.component(label)
         component.load_state(load_arrays(self.folder(stage) / STATE_FILE))
-        return component
+        if not aligned:
+            return component
+        backbone = self.fitted(self.loaded.backbone_label, model_seed)
+        return Aligned.attached(component, self.features, backbone)
 
-    def context(self, stage: PlannedStage, writer: StageWriter, **options: Any) -> RunContext:
-        """Returns the context that the stage's component works in."""
+    def context(
+        self,
+        stage: PlannedStage,
+        writer: StageWriter,
+        *,
+        validator: Validator | None = None,
+        part: str = "",
+    ) -> RunContext:
+        """Returns the context that the stage's component works in.
+
+        Args:
+            stage: The stage.
+            writer: Its scratch folder.
+            validator: Scores on validation users, for stages that train.
+            part: Names one of several trainings of the stage; each has a folder of its own.
+        """
+        workdir = writer.workdir / part
+        workdir.mkdir(parents=True, exist_ok=True)
         return RunContext(
             self.surroundings,
-            stage=stage.name,
+            stage=f"{stage.name}/{part}" if part else stage.name,
             seed=stage.seed,
             device=self.device,
             precision=self.loaded.pipeline.compute.precision,
-            workdir=writer.workdir,
-            **options,
+            workdir=workdir,
+            validator=validator,
+            workers=self.workers,
         )
 
     def _sample(self, users: EvaluationSet, limit: int | None, name: str) -> EvaluationSet:
@@ -206,41 +270,13 @@ def _candidates(bench: Workbench, stage: PlannedStage, writer: StageWriter) -> M
 
 
 def _fit(bench: Workbench, stage: PlannedStage, writer: StageWriter) -> Meta:
-    from dynmm_framework.evaluation.efficiency import PeakMemory
+    if stage.workers:
+        from dynmm_framework.engine.parallel import fit_on_workers
 
-    component = bench.component(stage.label)
-    ctx = bench.context(stage, writer, validator=bench.validator)
-    data = bench.split.training_data(bench.dataset.items)
-    started = time.perf_counter()
-    with PeakMemory(bench.device) as peak, _blamed(bench.loaded.components[stage.label], stage):
-        component.fit(data, ctx)
-    seconds = time.perf_counter() - started
-    save_arrays(
-        writer.folder / STATE_FILE,
-        component.get_state(),
-        metadata={"component": bench.loaded.components[stage.label].identity},
-    )
-    return {
-        "fit_seconds": seconds,
-        "peak_rss_bytes": peak.rss_bytes,
-        "peak_gpu_bytes": peak.gpu_bytes,
-        "device": bench.device,
-        **ctx.records,
-    }
-
-
-@contextmanager
-def _blamed(component: Component, stage: PlannedStage) -> Iterator[None]:
-    """Names the component whose code raised something that it did not explain itself."""
-    try:
-        yield
-    except (DynmmError, OSError, MemoryError):
-        raise
-    except Exception as error:
-        raise PluginError(
-            f"{component.identity} failed in stage {stage.name}: {type(error).__name__}: {error}",
-            hint=f"See where with --debug; it is code of {component.provider.distribution}.",
-        ) from error
+        return fit_on_workers(bench, stage, writer)
+    if bench.loaded.pipeline.compute.engine == "ray":
+        bench.context(stage, writer).log("in this process: there are no batches to share")
+    return fit(bench, stage, writer)
 
 
 def _rank(bench: Workbench, stage: PlannedStage, writer: StageWriter) -> Meta:
@@ -258,7 +294,7 @@ def _rank(bench: Workbench, stage: PlannedStage, writer: StageWriter) -> Meta:
         bench.test,
         requests,
         candidates=bench.candidates(stage.protocol),
-        item_counts=bench.split.train.item_counts(),
+        item_counts=bench.item_counts,
         items=bench.dataset.items,
         depth=max([TOP_ITEMS, *cutoffs]),
         name=stage.label,
@@ -289,7 +325,9 @@ _WORK: Mapping[StageKind, Callable[[Workbench, PlannedStage, StageWriter], Meta]
     "data": _data,
     "split": _split,
     "candidates": _candidates,
+    "encode": encode,
     "fit": _fit,
+    "align": align,
     "rank": _rank,
 }
 

@@ -119,7 +119,8 @@ def _comparisons(
 
 
 def _efficiency(bench: Workbench, label: str) -> Efficiency:
-    fits = [bench.manifest(stage).meta for stage in _stages(bench.plan, "fit", label)]
+    kind: StageKind = "align" if bench.loaded.is_aligned(label) else "fit"
+    fits = [bench.manifest(stage).meta for stage in _stages(bench.plan, kind, label)]
     ranks = [read_result(bench.folder(stage)) for stage in _stages(bench.plan, "rank", label)]
     return Efficiency(
         fit_seconds=float(np.mean([meta["fit_seconds"] for meta in fits])),

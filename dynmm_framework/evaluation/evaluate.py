@@ -21,7 +21,7 @@ from dynmm_framework.evaluation.outcome import Categories, Outcome
 from dynmm_framework.evaluation.ranking import rank
 from dynmm_framework.evaluation.requests import MetricRequest, expand
 from dynmm_framework.evaluation.scoring import Component, name_of
-from dynmm_framework.protocols import IntArray, Scores, Validator
+from dynmm_framework.protocols import IntArray, Scores, Validator, Workers
 
 if TYPE_CHECKING:
     from dynmm_framework.data.candidates import Candidates
@@ -164,11 +164,15 @@ def make_validator(
     item_counts: NDArray[Any] | None = None,
     items: pa.Table | None = None,
     chunk_users: int | None = None,
+    workers: Workers | None = None,
 ) -> Validator:
     """Returns a function that scores a model on validation users while it trains.
 
     It returns ``request``'s metric, and always ``ndcg@10`` and ``hit@10``. Lists are made only
     for a metric that may need them.
+
+    Several workers rank a part of the users each; all get the values of all users, each user
+    counted once. A metric with one value for all lists together is computed by every worker.
 
     Args:
         evaluation: The validation users.
@@ -177,9 +181,16 @@ def make_validator(
         item_counts: Training interactions of each item, for metrics that need them.
         items: The item table, for metrics that need its categories.
         chunk_users: Users scored at once; chosen by a byte budget if ``None``.
+        workers: The processes that train together; this one alone if ``None``.
     """
     return _RankValidator(
-        evaluation, request, candidates, item_counts, Categories.from_items(items), chunk_users
+        evaluation,
+        request,
+        candidates,
+        item_counts,
+        Categories.from_items(items),
+        chunk_users,
+        workers or Workers(),
     )
 
 
@@ -209,21 +220,27 @@ class _RankValidator:
         item_counts: NDArray[Any] | None,
         categories: Categories | None,
         chunk_users: int | None,
+        workers: Workers,
     ) -> None:
         self.metric = request.name
         self.higher_is_better = request.spec.higher_is_better
-        self._evaluation = evaluation
+        self.evaluation = evaluation
         self._request = request
         self._candidates = candidates
         self._item_counts = item_counts
         self._categories = categories
         self._chunk_users = chunk_users
+        self._workers = workers
+        self._part = evaluation
+        if workers.size > 1 and request.spec.per_user and candidates is None:
+            # Every n-th user, so that long histories, if they lie together, are shared as well.
+            self._part = evaluation.take(np.arange(workers.rank, len(evaluation), workers.size))
 
     def __call__(self, score: Callable[[Histories], Scores]) -> dict[str, float]:
         scorer: Any = _Scorer(score)
         outcome = rank(
             scorer,
-            self._evaluation,
+            self._part,
             candidates=self._candidates,
             depth=0 if self._request.from_ranks else self._request.k or 10,
             item_counts=self._item_counts,
@@ -231,26 +248,40 @@ class _RankValidator:
             chunk_users=self._chunk_users,
             name="the model in training",
         )
-        n_users = len(self._evaluation)
         found = {
-            "ndcg@10": _mean(metrics.ndcg(outcome, 10), outcome, n_users),
-            "hit@10": _mean(metrics.hit(outcome, 10), outcome, n_users),
-            self.metric: _mean(self._request(outcome), outcome, n_users),
+            "ndcg@10": self._mean(metrics.ndcg(outcome, 10), outcome),
+            "hit@10": self._mean(metrics.hit(outcome, 10), outcome),
+            self.metric: self._mean(self._request(outcome), outcome),
         }
         if np.isnan(found[self.metric]):
             raise StageError(
                 f"{self.metric} cannot be followed in training: it is undefined on the"
-                f" {n_users:,} validation users{_reason(self._request, outcome)}",
+                f" {len(self.evaluation):,} validation users{_reason(self._request, outcome)}",
                 hint="Set evaluate.monitor to another metric, such as ndcg@10.",
             )
         return found
+
+    def _mean(self, found: NDArray[np.float64] | float, outcome: Outcome) -> float:
+        """Mean over the validation users of all workers, as :func:`_mean`; the same for each."""
+        if self._part is self.evaluation:
+            mean = _mean(found, outcome, len(self.evaluation))
+            # Machines may round differently, and must not decide differently.
+            return float(self._workers.gather(np.array([mean]))[0][0])
+        assert isinstance(found, np.ndarray)  # a metric with a value per user
+        values = np.empty(len(self.evaluation))
+        for rank_, part in enumerate(self._workers.gather(found)):
+            values[rank_ :: self._workers.size] = part
+        return _mean_of(values)
 
 
 def _mean(found: NDArray[np.float64] | float, outcome: Outcome, n_users: int) -> float:
     """Mean over users, those for whom it is undefined left out; NaN if it is for all."""
     if not isinstance(found, np.ndarray):
         return found
-    values = outcome.by_user(found, n_users)
+    return _mean_of(outcome.by_user(found, n_users))
+
+
+def _mean_of(values: NDArray[np.float64]) -> float:
     known = values[~np.isnan(values)]
     return float(known.mean()) if len(known) else float("nan")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -63,6 +64,8 @@ class MetricTable:
         rows: One for each recommender, the pipeline's own first; chance last where it is known.
         n_users: Number of users ranked, if it is known.
         reference: Label of the recommender to which the stars refer; empty if there are none.
+        n_tests: How many recommenders were compared with it, at most, for one metric.
+        corrected: Whether the p-values behind the stars are corrected for their number.
     """
 
     protocol: str
@@ -70,6 +73,8 @@ class MetricTable:
     rows: tuple[Row, ...]
     n_users: int | None = None
     reference: str = ""
+    n_tests: int = 0
+    corrected: bool = True
 
     @property
     def title(self) -> str:
@@ -83,12 +88,21 @@ class MetricTable:
 
     @property
     def note(self) -> str:
-        """What the stars mean."""
+        """What the stars mean, and why other tables of the same numbers may have others."""
         if not self.reference:
             return ""
+        marks = "(* p < .05, ** p < .01, *** p < .001)"
+        start = f"Stars: differs from {self.reference}, paired t-test over users"
+        if not self.corrected:
+            return f"{start}, not corrected for the number of comparisons {marks}."
+        if self.n_tests < 2:
+            return (
+                f"{start} {marks}; a table that compares more recommenders corrects for their"
+                " number and may have fewer stars."
+            )
         return (
-            f"Stars: differs from {self.reference}, paired t-test over users, corrected"
-            " (* p < .05, ** p < .01, *** p < .001)."
+            f"{start}, Holm-corrected for the {self.n_tests} comparisons of each metric in this"
+            f" table {marks}; a table of fewer or more recommenders may have other stars."
         )
 
 
@@ -130,6 +144,9 @@ def _table(metrics: Mapping[str, Any], protocol: str) -> MetricTable:
     }
     references = [test["a"] for (_, _), test in tests.items()]
     reference = references[0] if references else ""
+    per_metric = Counter(metric for metric, _ in tests)
+    # Of several p-values Holm raises the smallest, unless that is 0 or 1.
+    corrected = any(test.get("p_adjusted") != test.get("p_t") for test in tests.values())
     best = {name: _best(by_label, name, direction(metrics, name)) for name in names}
     rows = [
         Row(
@@ -150,6 +167,8 @@ def _table(metrics: Mapping[str, Any], protocol: str) -> MetricTable:
         rows=tuple(rows),
         n_users=metrics.get("users", {}).get(protocol),
         reference=reference,
+        n_tests=max(per_metric.values(), default=0),
+        corrected=corrected or max(per_metric.values(), default=0) < 2,
     )
 
 

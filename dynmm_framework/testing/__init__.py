@@ -34,15 +34,28 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dynmm_framework.testing.conformance import BackboneConformance, BaselineConformance
+    from dynmm_framework.testing.conformance.encoder import (
+        EncoderConformance,
+        FeatureReaderConformance,
+    )
     from dynmm_framework.testing.contexts import ContextFactory
     from dynmm_framework.testing.generated import generate_dataset
 
-__all__ = ["BackboneConformance", "BaselineConformance", "ContextFactory", "generate_dataset"]
+__all__ = [
+    "BackboneConformance",
+    "BaselineConformance",
+    "ContextFactory",
+    "EncoderConformance",
+    "FeatureReaderConformance",
+    "generate_dataset",
+]
 
 _MODULES = {
     "BackboneConformance": "conformance",
     "BaselineConformance": "conformance",
     "ContextFactory": "contexts",
+    "EncoderConformance": "conformance.encoder",
+    "FeatureReaderConformance": "conformance.encoder",
     "generate_dataset": "generated",
 }
 

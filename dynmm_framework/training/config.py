@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import Field
 
@@ -34,3 +34,11 @@ class LoopConfig(Block):
     """Epochs between checkpoints from which an interrupted training resumes."""
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 10.0
     """Least time between checkpoints, in seconds, so that short epochs are not slowed down."""
+
+    def divided(self, workers: int) -> Self:
+        """Returns the settings with which each of several workers trains its share of a batch.
+
+        Together they train on ``batch_size`` rows in one step, on a few more if it is not a
+        multiple of their number. Components with further batch sizes divide those too.
+        """
+        return self.model_copy(update={"batch_size": -(-self.batch_size // workers)})

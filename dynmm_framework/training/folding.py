@@ -1,4 +1,7 @@
-"""Vectors for users whom a model with a vector per user has not been trained on."""
+"""Vectors of users and items that a model with a vector per user is left with after training.
+
+Users whom it has not been trained on are folded in by their items.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dynmm_framework.data.tables import Histories
-from dynmm_framework.errors import ArtifactError
+from dynmm_framework.errors import ArtifactError, StageError
 from dynmm_framework.protocols import State
 from dynmm_framework.training.state import to_array
 
@@ -128,3 +131,91 @@ class UserVectors:
                 hint="They were written by another version or component; train again.",
             )
         return cls(*(torch.from_numpy(np.array(state[name])) for name in names))
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedVectors:
+    """What training leaves: scores are inner products.
+
+    Attributes:
+        users: Vectors of users, new ones included.
+        items: Vectors of all items, ``(n_items, d)``, on the same device; or ``(n_items, d + 1)``
+            with the item's bias as last number, which every user then meets with a 1.
+    """
+
+    users: UserVectors
+    items: Tensor
+
+    def of(self, histories: Histories) -> Tensor:
+        """Returns vectors of users, as wide as those of items."""
+        users = self.users.of(histories)
+        with_bias = self.items.shape[1] > users.shape[1]
+        return F.pad(users, (0, 1), value=1.0) if with_bias else users
+
+    def score(self, histories: Histories) -> Tensor:
+        """Returns the scores of all items, ``(len(histories), n_items)``."""
+        return self.of(histories) @ self.items.T
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Returns copies of all arrays by name."""
+        return {"items": to_array(self.items), **self.users.state()}
+
+    @classmethod
+    def restore(cls, state: State) -> TrainedVectors:
+        """Rebuilds the vectors, on the CPU, from a mapping with what :meth:`state` returned.
+
+        Raises:
+            ArtifactError: If arrays are missing.
+        """
+        if "items" not in state:
+            raise ArtifactError(
+                "stored vectors lack those of the items",
+                hint="They were written by another version or component; train again.",
+            )
+        return cls(UserVectors.restore(state), torch.from_numpy(np.array(state["items"])))
+
+
+class VectorBackbone:
+    """A backbone that is left with vectors: all of it but the training.
+
+    A subclass sets :attr:`vectors` at the end of its ``fit``::
+
+        class MyModel(VectorBackbone):
+            def __init__(self, config: MyConfig) -> None:
+                super().__init__()
+                self.config = config
+
+            def fit(self, data: TrainingData, ctx: Context) -> None:
+                ...
+                self.vectors = network.vectors(histories)
+
+    Attributes:
+        vectors: What training left; ``None`` before.
+    """
+
+    def __init__(self) -> None:
+        self.vectors: TrainedVectors | None = None
+
+    def item_vectors(self) -> Tensor:
+        return self.fitted().items
+
+    def user_vectors(self, histories: Histories) -> Tensor:
+        return self.fitted().of(histories)
+
+    def get_state(self) -> State:
+        return {} if self.vectors is None else self.vectors.state()
+
+    def load_state(self, state: State) -> None:
+        self.vectors = TrainedVectors.restore(state) if state else None
+
+    def fitted(self) -> TrainedVectors:
+        """Returns the vectors.
+
+        Raises:
+            StageError: If there are none yet.
+        """
+        if self.vectors is None:
+            raise StageError(
+                f"{type(self).__name__} is not fitted", hint="Call fit or load_state first."
+            )
+        return self.vectors

@@ -17,11 +17,12 @@ import torch
 from torch import nn
 
 from dynmm_framework.data.tables import Histories
-from dynmm_framework.protocols import Context, Scores
+from dynmm_framework.protocols import Context, Scores, Validator
 from dynmm_framework.training.checkpoint import Arrays, CheckpointFolder, Progress, training_digest
 from dynmm_framework.training.config import LoopConfig
 from dynmm_framework.training.guard import Guard, refuse_out_of_memory, scale_to_norm
 from dynmm_framework.training.memory import keep_freed_memory
+from dynmm_framework.training.parallel import average, same_epoch, share, synchronise, terms_of
 from dynmm_framework.training.seeding import seed_torch, seeded
 from dynmm_framework.training.state import load_module_state, module_state, to_array
 
@@ -35,13 +36,19 @@ class Task(Protocol):
     A task may have a further attribute ``n_targets``, the number of training targets in one
     epoch; the progress bar then shows targets a second instead of batches a second.
 
+    Two more matter where several workers train together, each on a part of every batch:
+    ``n_terms(batch)``, the number of terms that the loss is the mean of (without it, every part
+    counts the same), and ``reduction = "sum"`` if the loss is a sum rather than a mean.
+
     Attributes:
         module: The module whose parameters are learned; the loop moves it to the device.
         n_batches: Number of batches in one epoch.
     """
 
-    module: nn.Module
-    n_batches: int
+    @property
+    def module(self) -> nn.Module: ...
+    @property
+    def n_batches(self) -> int: ...
 
     def batches(self, rng: np.random.Generator) -> Iterable[Any]:
         """Yields the batches of one epoch; all randomness of the data comes from ``rng``."""
@@ -97,6 +104,8 @@ def train(
     *,
     optimizer: torch.optim.Optimizer | None = None,
     name: str = "train",
+    validate: bool = True,
+    record: str = "training",
 ) -> TrainingLog:
     """Trains ``task.module`` in place and leaves it in evaluation mode with its best weights.
 
@@ -113,6 +122,8 @@ def train(
         ctx: Seed, device, precision, validator and scratch folder of the stage.
         optimizer: Updates the parameters; :func:`default_optimizer` if ``None``.
         name: Tells several trainings of one stage apart.
+        validate: Whether to validate, if there is a validator; pre-training is not judged by it.
+        record: Name under which the stage keeps the learning curve.
 
     Raises:
         StageError: If a loss or a gradient is NaN or infinite, or memory runs out; names stage,
@@ -123,7 +134,13 @@ def train(
         keep_freed_memory()
     task.module.to(ctx.device)
     return _Training(
-        task, config, ctx, optimizer or default_optimizer(task.module, config), name
+        task,
+        config,
+        ctx,
+        optimizer or default_optimizer(task.module, config),
+        name,
+        ctx.validator if validate else None,
+        record,
     ).run()
 
 
@@ -134,10 +151,14 @@ class _Training:
     ctx: Context
     optimizer: torch.optim.Optimizer
     name: str
+    validator: Validator | None
+    record: str
     progress: Progress = field(default_factory=Progress)
     best: Arrays = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.workers = self.ctx.workers
+        self.n_steps = -(-self.task.n_batches // self.workers.size)
         self.parameters = dict(self.task.module.named_parameters())
         self.averages: dict[str, torch.Tensor] = {}
         if self.config.average:
@@ -153,12 +174,15 @@ class _Training:
             "seed": self.ctx.seed,
             "precision": self.ctx.precision,
             "n_batches": self.task.n_batches,
-            "monitor": self.ctx.validator.metric if self.ctx.validator else "",
+            "workers": self.workers.size,
+            "monitor": self.validator.metric if self.validator else "",
         }
         checkpoint = CheckpointFolder(
             self.ctx.workdir / "checkpoints" / self.name,
             digest=training_digest(self.task.module, settings),
         )
+        if self.workers.size > 1:
+            synchronise(self.task.module)
         restored = checkpoint.load(self.task.module, self.optimizer)
         if restored is not None:
             self.progress, kept = restored
@@ -166,6 +190,8 @@ class _Training:
             for name, value in kept.get("average", {}).items():
                 self.averages[name].copy_(torch.from_numpy(value))
             self.ctx.log(f"resumed after epoch {self.progress.epoch}")
+        if self.workers.size > 1:
+            same_epoch(self.progress.epoch, self.workers, self.ctx.stage)
         saved_at = time.monotonic()
         with (
             seeded(self.ctx, self.name),
@@ -176,7 +202,8 @@ class _Training:
                 self._epoch(advance)
                 due = self.progress.epoch % self.config.checkpoint_every == 0
                 if due and time.monotonic() - saved_at >= self.config.checkpoint_seconds:
-                    self._save(checkpoint)
+                    if self.workers.rank == 0:
+                        self._save(checkpoint)
                     saved_at = time.monotonic()
         stopped = self._stopped()
         if self.best:
@@ -185,13 +212,14 @@ class _Training:
             self._swap_averages()
         self.task.module.eval()
         self.optimizer.zero_grad(set_to_none=True)
-        checkpoint.delete()
+        if self.workers.rank == 0:
+            checkpoint.delete()
         log = TrainingLog(
             epochs=self.progress.history,
             best_epoch=self.progress.best_epoch or self.progress.epoch,
             stopped=stopped,
         )
-        self.ctx.record("training", asdict(log))
+        self.ctx.record(self.record, asdict(log))
         return log
 
     def _save(self, checkpoint: CheckpointFolder) -> None:
@@ -210,7 +238,9 @@ class _Training:
         epoch = self.progress.epoch + 1
         started = time.monotonic()
         label = f"{self.name}/epoch-{epoch}"
-        seed_torch(self.ctx, label)
+        # Dropout of one worker's part of a batch is not that of another's.
+        own = f"{label}/worker-{self.workers.rank}" if self.workers.rank else label
+        seed_torch(self.ctx, own)
         self.task.module.train()
         loss = self._pass(epoch, self.ctx.rng(label), advance)
         record = {"epoch": float(epoch), "loss": loss, "seconds": time.monotonic() - started}
@@ -218,7 +248,7 @@ class _Training:
             record |= self._validate(epoch)
         self.progress.epoch = epoch
         self.progress.history.append(record)
-        advance(1, note=self._note(loss, self.task.n_batches / record["seconds"]))
+        advance(1, note=self._note(loss, self.n_steps / record["seconds"]))
         self.ctx.epoch_finished(
             epoch, {key: value for key, value in record.items() if key != "epoch"}
         )
@@ -227,7 +257,10 @@ class _Training:
         """Trains one epoch and returns its mean loss."""
         guard = Guard(self.ctx, epoch)
         clock = noted = time.monotonic()
-        for number, batch in enumerate(self.task.batches(rng), start=1):
+        batches = self.task.batches(rng)
+        if self.workers.size > 1:
+            batches = share(batches, self.workers)
+        for number, batch in enumerate(batches, start=1):
             try:
                 self._step(batch, guard)
             except RuntimeError as error:
@@ -241,13 +274,20 @@ class _Training:
 
     def _step(self, batch: Any, guard: Guard) -> None:
         self.optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(
-            torch.device(self.ctx.device).type,
-            torch.bfloat16,
-            enabled=self.ctx.precision == "bf16",
-        ):
-            loss = self.task.loss(batch)
-        loss.backward()  # type: ignore[no-untyped-call]
+        if batch is None:  # this worker has no part of the epoch's last batch
+            loss = torch.zeros((), device=self.ctx.device)
+        else:
+            with torch.autocast(
+                torch.device(self.ctx.device).type,
+                torch.bfloat16,
+                enabled=self.ctx.precision == "bf16",
+            ):
+                loss = self.task.loss(batch)
+            loss.backward()  # type: ignore[no-untyped-call]
+        if self.workers.size > 1:
+            learned = [p for group in self.optimizer.param_groups for p in group["params"]]
+            mean = getattr(self.task, "reduction", "mean") == "mean"
+            loss = average(loss, learned, terms=terms_of(self.task, batch), mean=mean)
         gradients = [
             parameter.grad
             for group in self.optimizer.param_groups
@@ -276,7 +316,7 @@ class _Training:
                 parameter.data, self.averages[name] = self.averages[name], parameter.data
 
     def _validate(self, epoch: int) -> dict[str, float]:
-        validator = self.ctx.validator
+        validator = self.validator
         if validator is None:
             return {}
         self.task.module.eval()
@@ -301,9 +341,9 @@ class _Training:
 
     def _note(self, loss: float, batches_per_second: float) -> str:
         targets = getattr(self.task, "n_targets", 0)
-        per_batch, unit = (targets / self.task.n_batches, "targets") if targets else (1, "batches")
+        per_batch, unit = (targets / self.n_steps, "targets") if targets else (1, "batches")
         note = f"loss {loss:.4f} {batches_per_second * per_batch:,.0f} {unit}/s"
-        if self.ctx.validator is not None and self.progress.best_epoch:
-            metric = self.ctx.validator.metric
+        if self.validator is not None and self.progress.best_epoch:
+            metric = self.validator.metric
             note += f" {metric} {self.progress.best_value:.4f} (epoch {self.progress.best_epoch})"
         return note

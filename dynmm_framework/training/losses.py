@@ -57,24 +57,36 @@ class _CatalogueCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, states: Tensor, items: Tensor, targets: Tensor) -> Tensor:
-        rows = CHUNK_ROWS_GPU if states.is_cuda else CHUNK_ROWS
-        # Sums over the catalogue are never made in half precision.
-        dtype = torch.promote_types(states.dtype, torch.float32)
-        total = states.new_zeros((), dtype=dtype)
-        by_state = torch.empty_like(states)
-        by_item = torch.zeros_like(items, dtype=dtype)
-        for start in range(0, len(states), rows):
-            part = slice(start, start + rows)
-            logits = (states[part] @ items.T).to(dtype)  # (chunk, n_items)
-            wanted = logits.gather(1, targets[part, None])
-            largest = logits.amax(dim=1, keepdim=True)
-            weights = logits.sub_(largest).exp_()
-            mass = weights.sum(dim=1, keepdim=True)
-            total += (mass.log() + largest - wanted).sum()
-            # Dividing the narrow side by the mass spares a pass over the wide one.
-            by_state[part] = (weights @ items.to(dtype)) / mass - items[targets[part]]
-            by_item.addmm_(weights.T, states[part] / mass)
-        by_item.index_add_(0, targets, states.to(dtype), alpha=-1)
+        device = states.device.type
+        rows = CHUNK_ROWS if device == "cpu" else CHUNK_ROWS_GPU
+        # Sums over the catalogue are never made in half precision, only the products are.
+        wide = torch.promote_types(states.dtype, torch.float32)
+        autocast = torch.is_autocast_enabled(device)
+        narrow = torch.get_autocast_dtype(device) if autocast else states.dtype
+        with torch.autocast(device, enabled=False):
+            table = items.to(narrow)
+            total = states.new_zeros((), dtype=wide)
+            by_state = torch.empty_like(states)
+            by_item = torch.zeros_like(items, dtype=wide)
+            for start in range(0, len(states), rows):
+                part = slice(start, start + rows)
+                # Items come first and operands lie row by row: the products' fastest shape.
+                chunk = states[part].to(narrow).T.contiguous()  # (d, chunk)
+                logits = (table @ chunk).to(wide)  # (n_items, chunk)
+                wanted = logits.gather(0, targets[None, part])
+                largest = logits.amax(dim=0, keepdim=True)
+                weights = logits.sub_(largest).exp_()
+                mass = weights.sum(dim=0, keepdim=True)
+                total += (mass.log() + largest - wanted).sum()
+                weights = weights.to(narrow)
+                # Dividing the narrow side by the mass spares a pass over the wide one.
+                by_state[part] = (weights.T @ table).to(wide) / mass.T - items[targets[part]]
+                scaled = (states[part] / mass.T).to(narrow)
+                if narrow == wide:
+                    by_item.addmm_(weights, scaled)
+                else:
+                    by_item += weights @ scaled
+            by_item.index_add_(0, targets, states.to(wide), alpha=-1)
         ctx.save_for_backward(by_state, by_item)
         return total / len(states)
 

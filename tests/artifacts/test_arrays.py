@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from dynmm_framework.artifacts.arrays import load_arrays, read_metadata, save_arrays
+from dynmm_framework.artifacts.arrays import load_arrays, read_metadata, save_arrays, save_rows
 from dynmm_framework.errors import ArtifactError
 
 NAMES = ["bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"]
@@ -117,3 +117,27 @@ def test_git_lfs_pointer_is_named(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="Git LFS pointer") as caught:
         load_arrays(path)
     assert "git lfs pull" in caught.value.hint
+
+
+@pytest.mark.parametrize("size", [1, 3, 100])
+def test_rows_in_pieces_give_the_bytes_of_the_whole(tmp_path: Path, size: int) -> None:
+    rng = np.random.default_rng(0)
+    arrays = {name: rng.random((n, 4), dtype=np.float32) for name, n in (("b", 10), ("a", 7))}
+    streams = {
+        name: (array.shape, [array[i : i + size].astype(np.float64) for i in range(0, 10, size)])
+        for name, array in arrays.items()
+    }
+    save_rows(tmp_path / "pieces.safetensors", streams, metadata={"x": "y"})
+    save_arrays(tmp_path / "whole.safetensors", arrays, metadata={"x": "y"})
+    whole = (tmp_path / "whole.safetensors").read_bytes()
+    assert (tmp_path / "pieces.safetensors").read_bytes() == whole
+
+
+def test_pieces_that_do_not_add_up_leave_no_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    piece = np.ones((2, 3), np.float32)
+    with pytest.raises(ValueError, match="a: 4 rows came, 5 were announced"):
+        save_rows(path, {"a": ((5, 3), [piece, piece])})
+    with pytest.raises(ValueError, match=r"a: rows of shape \(3,\), not \(4,\)"):
+        save_rows(path, {"a": ((2, 4), [piece])})
+    assert list(tmp_path.iterdir()) == []

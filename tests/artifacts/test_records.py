@@ -163,6 +163,45 @@ def test_sources_must_say_what_they_deliver(tmp_path: Path) -> None:
     assert Registry.load([tmp_path]).find_files("m").layouts == ()
 
 
+PIPELINE = """\
+version: 1
+kind: pipeline
+name: tiny
+summary: A tiny pipeline
+file: tiny.pipeline.yaml
+"""
+
+
+def test_pipelines_lie_beside_their_records(tmp_path: Path) -> None:
+    (tmp_path / "tiny.pipeline.yaml").write_text("version: 1\n")
+    (tmp_path / "other.pipeline.yml").write_text("no record at all\n")
+    registry = Registry.load([_write(tmp_path, a=PIPELINE)])
+    assert [record.name for record in registry.records()] == ["tiny"]
+    assert registry.pipeline_file("tiny") == tmp_path / "tiny.pipeline.yaml"
+    with pytest.raises(ArtifactError, match=r"no pipeline 'tinny'; did you mean tiny\?"):
+        registry.pipeline_file("tinny")
+
+
+def test_a_pipeline_that_is_not_there_is_a_problem_of_its_record(tmp_path: Path) -> None:
+    (tmp_path / "tinny.pipeline.yaml").write_text("version: 1\n")
+    (found,) = _problems(tmp_path, PIPELINE)
+    assert found == (
+        "bad.yaml:5: file: there is no tiny.pipeline.yaml beside it; "
+        "did you mean tinny.pipeline.yaml?"
+    )
+    (found,) = _problems(tmp_path, PIPELINE.replace("tiny.pipeline.yaml", "tiny.yaml"))
+    assert found == (
+        "bad.yaml:5: file: 'tiny.yaml' must be a file whose name ends with .pipeline.yaml"
+    )
+
+
+def test_files_without_sources_are_a_layout_of_their_own(tmp_path: Path) -> None:
+    text = "version: 1\nkind: model\nname: m\nsummary: s\nmanual: ask\n"
+    text += f"files: {{a: {{sha256: {SHA}, bytes: 1}}}}\n"
+    record = Registry.load([_write(tmp_path, a=text)]).find_files("m")
+    assert record.layouts == (record.files,)
+
+
 def test_duplicates_name_both_files(tmp_path: Path) -> None:
     _write(tmp_path, a=DATASET, b=DATASET)
     with pytest.raises(ConfigError) as caught:

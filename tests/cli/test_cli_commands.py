@@ -83,6 +83,21 @@ def test_plan_lists_stages_and_what_is_cached(dynmm, json_of, small_pipeline, ru
     assert f"{len(names)} of {len(names)} stages to run" in text
 
 
+def test_plan_names_every_local_file_that_is_missing(dynmm, small_pipeline, small_data):
+    split = "split={strategy: given, train: no-train.txt, test: no-test.txt}"
+    result = dynmm("plan", small_pipeline, split, "data.config.path=no-data.csv")
+    assert result.exit_code == 2
+    for name in ("no-data.csv", "no-train.txt", "no-test.txt"):
+        assert f"{name}: does not exist" in result.stderr
+    result = dynmm("plan", small_pipeline, split)
+    assert "no-test.txt: does not exist" in result.stderr
+    assert "Check the paths in the split block." in result.stderr
+    # A dataset that is not fetched yet is no reason to stay silent about the split's files.
+    result = dynmm("plan", small_pipeline, split, "data={name: movielens_100k}")
+    assert result.exit_code == 2
+    assert "no-train.txt: does not exist" in result.stderr
+
+
 def test_a_second_run_is_all_cached_and_prints_the_same(dynmm, small_pipeline, runs):
     result = dynmm("run", small_pipeline, "--runs", runs)
     assert result.exit_code == 0
@@ -183,7 +198,14 @@ def test_an_unknown_component_comes_with_the_command_that_installs_it(
     assert "to install it: pip install 'dynmm-a-llmrec[torch]'" in result.stdout
     monkeypatch.setenv("DYNMM_PLUGINS", "interaction_file,popularity,ranking_metrics")
     result = dynmm("validate", small_pipeline)
-    assert "DYNMM_PLUGINS leaves out" in result.stdout
+    assert (
+        "unknown baseline 'item_knn' (loaded: popularity; DYNMM_PLUGINS leaves out" in result.stdout
+    )
+    assert "readers and metrics too: add item_knn to it)" in result.stdout
+    monkeypatch.setenv("DYNMM_PLUGINS", "interaction_file,popularity,item_knn")
+    result = dynmm("validate", small_pipeline)
+    assert "unknown metric 'hit' (loaded: none; DYNMM_PLUGINS leaves out" in result.stdout
+    assert "readers and metrics too: add the one that has it, or unset it)" in result.stdout
 
 
 def test_compare_shows_numbers_differences_and_tests(dynmm, json_of, runs):

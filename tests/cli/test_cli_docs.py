@@ -20,8 +20,9 @@ INTRODUCTION = """\
 # Commands
 
 What `dynmm … --help` prints, command by command; a test keeps this page as it is. Results go to
-standard output, everything else to standard error. Exit codes: 0 success, 1 a bug, 2 an error
-with a message that says what to do, 130 interrupted by Ctrl-C (the same command resumes).
+standard output, everything else to standard error. Exit codes: 0 success, 1 a bug or a
+number that `dynmm registry verify` finds missed, 2 an error with a message that says what to do,
+130 interrupted by Ctrl-C (the same command resumes).
 `DYNMM_CACHE`, `DYNMM_RUNS`, `DYNMM_PLUGINS`, `DYNMM_STRICT_PLUGINS` and `DYNMM_DEBUG` in the
 environment set the cache folder, the folder of runs, the plugins to load, whether a failing
 plugin is an error, and whether errors show their traceback.

@@ -38,7 +38,7 @@ def problems(source: Any, catalogue: Catalogue, *overrides: str) -> list[str]:
 def test_a_good_file_is_loaded(write: Write, catalogue: Catalogue) -> None:
     loaded = load_pipeline(write(GOOD, "runs/my.pipeline.yaml"), catalogue=catalogue)
     assert loaded.source == "runs/my.pipeline.yaml"
-    assert loaded.name == "my.pipeline"
+    assert loaded.name == "my"
     assert loaded.catalogue is catalogue
     assert list(loaded.components) == ["data", "deep_net", "counts", "deep_net#2", "counts#2"]
     assert loaded.components["deep_net"].identity == "fakes==1.2/deep_net"
@@ -196,6 +196,11 @@ def edited(**blocks: Any) -> dict[str, Any]:
         ({"compute": {"device": "gpu"}}, "compute.device: must be auto, cpu, cuda or cuda:N, not"),
         ({"compute": {"precision": "fp16"}}, "compute.precision: must be one of fp32, bf16, not"),
         ({"seeds": []}, "seeds: must have at least 1 entry, not 0"),
+        (
+            {"seeds": [1, 2, 1]},
+            "seeds: lists 1 more than once; the same seed gives the same numbers again, so list"
+            " each once",
+        ),
         ({"seed": 2**32}, "seed: must be less than 4294967296, not 4294967296"),
         ({"tracking": {"options": {}}}, "tracking.name: missing"),
         ({"evaluate": None}, "evaluate: must be a mapping of settings, not null"),
@@ -395,7 +400,15 @@ def test_resolution_fills_in_every_default(catalogue: Catalogue) -> None:
     }
     assert data["data"]["config"] == {"smoothing": 0.0}
     assert data["evaluate"]["metrics"] == ["hit", "ndcg", "recall", "mrr"]
-    assert data["compute"] == {"device": "auto", "precision": "fp32", "threads": None}
+    assert data["compute"] == {
+        "device": "auto",
+        "precision": "fp32",
+        "threads": None,
+        "engine": "local",
+        "workers": 1,
+        "gpus_per_worker": "auto",
+        "address": None,
+    }
 
 
 def test_equal_pipelines_resolve_equally_however_they_are_spelt(

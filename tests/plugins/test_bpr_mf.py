@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-from contextlib import nullcontext
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,11 +7,14 @@ import pyarrow as pa
 import pytest
 import torch
 
+from dynmm_framework.catalogue import Catalogue
 from dynmm_framework.data.splits import Split
 from dynmm_framework.data.tables import Dataset, Histories, Interactions, TrainingData
 from dynmm_framework.errors import StageError
 from dynmm_framework.testing import BackboneConformance
+from dynmm_framework.testing.contexts import ContextFactory
 from dynmm_framework.training.folding import distinct_items
+from dynmm_framework.training.triples import TripleSampler
 from dynmm_plugins.bpr_mf.config import BPRMFConfig
 from dynmm_plugins.bpr_mf.model import BPRMF, BPRTask
 from dynmm_plugins.bpr_mf.network import Factors
@@ -50,29 +50,14 @@ def training_data(lists: list[list[int]], n_items: int) -> TrainingData:
     )
 
 
-def context(workdir: Path, seed: int = 7) -> Any:
-    return SimpleNamespace(
-        stage="fit/bpr_mf",
-        seed=seed,
-        device="cpu",
-        precision="fp32",
-        workdir=workdir,
-        validator=None,
-        rng=lambda name: np.random.default_rng([seed, *name.encode()]),
-        progress=lambda description, total=None: nullcontext(lambda n=1, note="": None),
-        epoch_finished=lambda epoch, metrics: None,
-        record=lambda name, value: None,
-        log=lambda message: None,
-    )
-
-
 def task(**settings: Any) -> BPRTask:
     config = BPRMFConfig(**{**SMALL, **settings})
     torch.manual_seed(0)
     factors = Factors(len(LISTS), N_ITEMS, config)
     with torch.no_grad():
         factors.bias.normal_()
-    return BPRTask(factors, distinct_items(Histories.of(LISTS, N_ITEMS)), config)
+    histories = distinct_items(Histories.of(LISTS, N_ITEMS))
+    return BPRTask(factors, histories, config, TripleSampler(histories, by="interactions"))
 
 
 TRIPLES = torch.tensor([[0, 1, 1], [1, 4, 2], [2, 0, 5]])
@@ -82,7 +67,7 @@ TRIPLES = torch.tensor([[0, 1, 1], [1, 4, 2], [2, 0, 5]])
 @pytest.mark.parametrize(("optimizer", "divisor"), [("sgd", 1), ("adam", 3)])
 def test_the_loss_is_bpr_with_l2_on_what_a_triple_touches(optimizer: str, divisor: int) -> None:
     bpr = task(optimizer=optimizer, regularisation=0.3)
-    table, bias = bpr.module.vectors.detach(), bpr.module.bias.detach()
+    table, bias = bpr.module.factors.detach(), bpr.module.bias.detach()
     expected = torch.tensor(0.0)
     for user, positive, negative in TRIPLES.T:
         p, q, r = table[user], table[len(LISTS) + positive], table[len(LISTS) + negative]
@@ -116,21 +101,25 @@ def test_every_interaction_is_visited_once_an_epoch_with_a_uniform_negative() ->
         np.testing.assert_allclose(share, free / free.sum(), atol=0.02)
 
 
-def test_scores_are_inner_products_plus_bias(tmp_path: Path) -> None:
+def test_scores_are_inner_products_plus_bias(dynmm_context: ContextFactory) -> None:
     bpr = task()
     known = Histories.of(LISTS[:2], N_ITEMS, users=np.array([0, 1], np.int32))
-    table = bpr.module.vectors.detach()
+    table = bpr.module.factors.detach()
     expected = table[:2] @ table[len(LISTS) :].T + bpr.module.bias.detach()
     torch.testing.assert_close(bpr.score(known).detach(), expected)
 
 
 @pytest.fixture(scope="module")
 def trained(
-    dynmm_split: Split, dynmm_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory
+    dynmm_catalogue: Catalogue,
+    dynmm_split: Split,
+    dynmm_dataset: Dataset,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> BPRMF:
     model = BPRMF(BPRMFConfig(**QUICK))
     data = dynmm_split.training_data(dynmm_dataset.items)
-    model.fit(data, context(tmp_path_factory.mktemp("bpr_mf")))
+    context = ContextFactory(dynmm_catalogue, dynmm_split, tmp_path_factory.mktemp("bpr_mf"))
+    model.fit(data, context(validate=False))
     return model
 
 
@@ -162,7 +151,7 @@ def test_folding_a_known_user_in_gives_almost_its_trained_vector(
 
 
 def test_stochastic_gradient_descent_learns_too(
-    tmp_path: Path, dynmm_split: Split, dynmm_dataset: Dataset
+    dynmm_context: ContextFactory, dynmm_split: Split, dynmm_dataset: Dataset
 ) -> None:
     settings = {
         **QUICK,
@@ -174,29 +163,28 @@ def test_stochastic_gradient_descent_learns_too(
     }
     model = BPRMF(BPRMFConfig(**settings))
     data = dynmm_split.training_data(dynmm_dataset.items)
-    losses: list[float] = []
-    ctx = context(tmp_path)
-    ctx.epoch_finished = lambda epoch, metrics: losses.append(metrics["loss"])
+    ctx = dynmm_context(validate=False)
     model.fit(data, ctx)
+    losses = [epoch["loss"] for epoch in ctx.records["training"]["epochs"]]
     assert losses[-1] < 0.85 * losses[0]
 
 
-def test_repeated_interactions_count_once(tmp_path: Path) -> None:
+def test_repeated_interactions_count_once(dynmm_context: ContextFactory) -> None:
     once, twice = BPRMF(BPRMFConfig(**SMALL)), BPRMF(BPRMFConfig(**SMALL))
-    once.fit(training_data([[0, 1], [1, 2]], N_ITEMS), context(tmp_path / "a"))
-    twice.fit(training_data([[0, 1, 0], [2, 1, 2]], N_ITEMS), context(tmp_path / "b"))
+    once.fit(training_data([[0, 1], [1, 2]], N_ITEMS), dynmm_context(validate=False))
+    twice.fit(training_data([[0, 1, 0], [2, 1, 2]], N_ITEMS), dynmm_context(validate=False))
     torch.testing.assert_close(once.item_vectors(), twice.item_vectors(), rtol=0, atol=0)
 
 
-def test_another_seed_gives_another_model(tmp_path: Path) -> None:
+def test_another_seed_gives_another_model(dynmm_context: ContextFactory) -> None:
     models = [BPRMF(BPRMFConfig(**SMALL)) for _ in range(2)]
     for seed, model in enumerate(models):
-        model.fit(training_data(LISTS, N_ITEMS), context(tmp_path / str(seed), seed=seed))
+        model.fit(training_data(LISTS, N_ITEMS), dynmm_context(seed=seed, validate=False))
     assert not torch.equal(models[0].item_vectors(), models[1].item_vectors())
 
 
 def test_using_it_before_fit_says_what_to_do() -> None:
-    with pytest.raises(StageError, match=r"BPR-MF is not fitted\n  Call fit or load_state"):
+    with pytest.raises(StageError, match=r"BPRMF is not fitted\n  Call fit or load_state"):
         BPRMF(BPRMFConfig()).item_vectors()
 
 

@@ -136,5 +136,5 @@ def test_a_matrix_that_cannot_be_inverted_is_a_clear_error() -> None:
 
 
 def test_scoring_before_fit_says_what_to_do() -> None:
-    with pytest.raises(RuntimeError, match="ease is not fitted: call fit or load_state"):
+    with pytest.raises(StageError, match=r"EASE is not fitted\n  Call fit or load_state"):
         EASE(EASEConfig()).score(Histories.of([[]], n_items=1))

@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-from contextlib import nullcontext
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,13 +7,17 @@ import pyarrow as pa
 import pytest
 import torch
 
+from dynmm_framework.catalogue import Catalogue
 from dynmm_framework.data.splits import Split
 from dynmm_framework.data.tables import Dataset, Histories, Interactions, TrainingData
 from dynmm_framework.errors import StageError
 from dynmm_framework.testing import BackboneConformance
+from dynmm_framework.testing.contexts import ContextFactory
+from dynmm_framework.training.graphs import BipartiteGraph
+from dynmm_framework.training.triples import TripleSampler
 from dynmm_plugins.lightgcn.config import LightGCNConfig
-from dynmm_plugins.lightgcn.model import LightGCN, LightGCNTask, TripleSampler
-from dynmm_plugins.lightgcn.network import Graph, LightGCNNetwork
+from dynmm_plugins.lightgcn.model import LightGCN, LightGCNTask
+from dynmm_plugins.lightgcn.network import LightGCNNetwork
 
 LISTS = [[0, 1], [1, 2, 4], [], [0]]
 """Histories of four users over six items: user 2 and items 3 and 5 have no interactions."""
@@ -48,31 +49,19 @@ def training_data(lists: list[list[int]], n_items: int) -> TrainingData:
     )
 
 
-def context(workdir: Path, seed: int = 7) -> Any:
-    return SimpleNamespace(
-        stage="fit/lightgcn",
-        seed=seed,
-        device="cpu",
-        precision="fp32",
-        workdir=workdir,
-        validator=None,
-        rng=lambda name: np.random.default_rng([seed, *name.encode()]),
-        progress=lambda description, total=None: nullcontext(lambda n=1, note="": None),
-        epoch_finished=lambda epoch, metrics: None,
-        record=lambda name, value: None,
-        log=lambda message: None,
-    )
+def histories() -> Histories:
+    return Histories.of(LISTS, N_ITEMS)
 
 
 @pytest.fixture
-def graph() -> Graph:
-    return Graph(Histories.of(LISTS, N_ITEMS))
-
-
-@pytest.fixture
-def network(graph: Graph) -> LightGCNNetwork:
+def network() -> LightGCNNetwork:
     torch.manual_seed(0)
-    return LightGCNNetwork(graph, LightGCNConfig(**SMALL)).double()
+    return LightGCNNetwork(BipartiteGraph.of(histories()), LightGCNConfig(**SMALL)).double()
+
+
+def task(network: LightGCNNetwork, regularisation: float) -> LightGCNTask:
+    config = LightGCNConfig(**SMALL, regularisation=regularisation)
+    return LightGCNTask(network, histories(), config, TripleSampler(histories()))
 
 
 def dense_adjacency() -> torch.Tensor:
@@ -84,18 +73,11 @@ def dense_adjacency() -> torch.Tensor:
     return scale[:, None] * adjacency * scale
 
 
-def test_a_product_is_that_with_the_normalised_adjacency(graph: Graph) -> None:
-    embeddings = torch.randn(NODES, 8)
-    expected = dense_adjacency().float() @ embeddings
-    torch.testing.assert_close(graph.multiply(embeddings), expected)
-    torch.testing.assert_close(graph._multiply_csr(embeddings), expected)  # the GPU's way
-
-
 def test_final_vectors_are_the_mean_over_the_layers(network: LightGCNNetwork) -> None:
     adjacency, first = dense_adjacency(), network.embeddings.detach()
     mean = (first + adjacency @ first + adjacency @ adjacency @ first) / 3
-    users, items = network.vectors(Histories.of(LISTS, N_ITEMS))
-    final = torch.cat([users.trained, items])
+    vectors = network.vectors(histories())
+    final = torch.cat([vectors.users.trained, vectors.items])
     torch.testing.assert_close(final, mean, rtol=1e-6, atol=1e-6)  # edge weights are float32
 
 
@@ -112,74 +94,59 @@ def test_gradients_are_those_of_the_dense_computation(network: LightGCNNetwork) 
 
 
 def test_regularisation_reaches_only_layer_0_of_the_batch(network: LightGCNNetwork) -> None:
-    config = LightGCNConfig(**SMALL, regularisation=0.5)
-    task = LightGCNTask(network, Histories.of(LISTS, N_ITEMS), config)
-    batch = torch.tensor([[0, 1], [4, 5], [8, 8]])  # users, positives, negatives as nodes
-    task.loss(batch).backward()
+    batch = torch.tensor([[0, 1], [0, 1], [4, 4]])  # users, positives, negatives
+    task(network, 0.5).loss(batch).backward()
     gradient = network.embeddings.grad
     assert gradient is not None
     with_decay = gradient.clone()
     network.embeddings.grad = None
-    task.config = LightGCNConfig(**SMALL, regularisation=0.0)
-    task.loss(batch).backward()
+    task(network, 0.0).loss(batch).backward()
     # d/de of 0.5 · (‖e_user‖² + ‖e_positive‖² + ‖e_negative‖²) / (2 · batch), summed over a batch.
-    times = torch.bincount(batch.reshape(-1), minlength=NODES)[:, None]
+    nodes = torch.tensor([0, 1, 4, 5, 8, 8])
+    times = torch.bincount(nodes, minlength=NODES)[:, None]
     expected = 0.5 * times * network.embeddings.detach() / 2
     torch.testing.assert_close(with_decay - network.embeddings.grad, expected)
 
 
 def test_the_loss_is_bpr_over_the_batch(network: LightGCNNetwork) -> None:
-    config = LightGCNConfig(**SMALL, regularisation=0.0)
-    task = LightGCNTask(network, Histories.of(LISTS, N_ITEMS), config)
-    users, items = network.vectors(Histories.of(LISTS, N_ITEMS))
-    scores = users.trained @ items.T
+    vectors = network.vectors(histories())
+    scores = vectors.users.trained @ vectors.items.T
     expected = -torch.nn.functional.logsigmoid(
         torch.stack([scores[0, 1] - scores[0, 2], scores[1, 4] - scores[1, 3]])
     ).mean()
-    loss = task.loss(torch.tensor([[0, 1], [4 + 1, 4 + 4], [4 + 2, 4 + 3]]))
+    loss = task(network, 0.0).loss(torch.tensor([[0, 1], [1, 4], [2, 3]]))
     torch.testing.assert_close(loss, expected, rtol=1e-6, atol=1e-6)
 
 
-def test_users_are_drawn_uniformly_then_positives_then_negatives() -> None:
-    lists = [[0], [0, 1, 2, 3], [], [1, 4], [0, 1, 2, 3, 4]]
-    sampler = TripleSampler(Histories.of(lists, 5))
-    assert sampler.n_draws == 12
-    rng = np.random.default_rng(0)
-    users, positives, negatives = np.concatenate([sampler.draw(rng) for _ in range(5_000)], axis=1)
-    # Without items (user 2) there is no positive, with all of them (user 4) no negative.
-    np.testing.assert_allclose(np.bincount(users) / len(users), [1 / 3, 1 / 3, 0, 1 / 3], atol=0.01)
-    for user in (0, 1, 3):
-        chosen = np.bincount(positives[users == user], minlength=5) / (users == user).sum()
-        refused = np.bincount(negatives[users == user], minlength=5) / (users == user).sum()
-        has = np.isin(np.arange(5), lists[user])
-        np.testing.assert_allclose(chosen, has / has.sum(), atol=0.015)
-        np.testing.assert_allclose(refused, ~has / (~has).sum(), atol=0.015)
-
-
-def test_repeated_interactions_are_one_edge(tmp_path: Path) -> None:
+def test_repeated_interactions_are_one_edge(dynmm_context: ContextFactory) -> None:
     once, twice = LightGCN(LightGCNConfig(**SMALL)), LightGCN(LightGCNConfig(**SMALL))
-    once.fit(training_data(LISTS, N_ITEMS), context(tmp_path / "a"))
-    twice.fit(training_data([[1, 0, 1], [4, 1, 2], [], [0, 0]], N_ITEMS), context(tmp_path / "b"))
+    once.fit(training_data(LISTS, N_ITEMS), dynmm_context(validate=False))
+    twice.fit(
+        training_data([[1, 0, 1], [4, 1, 2], [], [0, 0]], N_ITEMS), dynmm_context(validate=False)
+    )
     torch.testing.assert_close(once.item_vectors(), twice.item_vectors(), rtol=0, atol=0)
 
 
 def test_folding_in_maps_what_items_propagate_to_a_new_node(network: LightGCNNetwork) -> None:
-    histories = Histories.of(LISTS, N_ITEMS)
     adjacency, first = dense_adjacency(), network.embeddings.detach()
     later = (adjacency @ first + adjacency @ adjacency @ first)[: len(LISTS)] / 3  # no layer 0
-    users, _ = network.vectors(histories)
-    folded, known = users.fold_in(histories), users.known
+    users = network.vectors(histories()).users
+    folded, known = users.fold_in(histories()), users.known
     mapping = torch.linalg.lstsq(later[known], folded[known]).solution
     torch.testing.assert_close(later[known] @ mapping, folded[known], rtol=1e-5, atol=1e-6)
 
 
 @pytest.fixture(scope="module")
 def trained(
-    dynmm_split: Split, dynmm_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory
+    dynmm_catalogue: Catalogue,
+    dynmm_split: Split,
+    dynmm_dataset: Dataset,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> LightGCN:
     model = LightGCN(LightGCNConfig(dim=16, epochs=60, batch_size=512, learning_rate=0.02))
     data = dynmm_split.training_data(dynmm_dataset.items)
-    model.fit(data, context(tmp_path_factory.mktemp("lightgcn")))
+    context = ContextFactory(dynmm_catalogue, dynmm_split, tmp_path_factory.mktemp("lightgcn"))
+    model.fit(data, context(validate=False))
     return model
 
 
@@ -211,22 +178,21 @@ def test_folding_in_ignores_order_repeats_and_items_without_edges(trained: Light
 
 def test_an_empty_history_gets_the_mean_user(trained: LightGCN) -> None:
     vectors = trained.user_vectors(Histories.of([[], [3]], len(trained.item_vectors())))
-    assert trained._users is not None
-    torch.testing.assert_close(vectors[0], trained._users.trained.mean(0))
+    torch.testing.assert_close(vectors[0], trained.fitted().users.trained.mean(0))
 
 
-def test_a_training_user_without_interactions_is_folded_in(tmp_path: Path) -> None:
+def test_a_training_user_without_interactions_is_folded_in(dynmm_context: ContextFactory) -> None:
     model = LightGCN(LightGCNConfig(**SMALL))
-    model.fit(training_data(LISTS, N_ITEMS), context(tmp_path))
+    model.fit(training_data(LISTS, N_ITEMS), dynmm_context(validate=False))
     known = Histories.of([[0, 1]], N_ITEMS, users=np.array([2], np.int32))
     unknown = Histories.of([[0, 1]], N_ITEMS)
     torch.testing.assert_close(model.user_vectors(known), model.user_vectors(unknown))
 
 
-def test_another_seed_gives_another_model(tmp_path: Path) -> None:
+def test_another_seed_gives_another_model(dynmm_context: ContextFactory) -> None:
     models = [LightGCN(LightGCNConfig(**SMALL)) for _ in range(2)]
     for seed, model in enumerate(models):
-        model.fit(training_data(LISTS, N_ITEMS), context(tmp_path / str(seed), seed=seed))
+        model.fit(training_data(LISTS, N_ITEMS), dynmm_context(seed=seed, validate=False))
     assert not torch.equal(models[0].item_vectors(), models[1].item_vectors())
 
 

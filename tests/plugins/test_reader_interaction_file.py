@@ -465,3 +465,32 @@ def test_repeated_extra_columns(tmp_path: Path) -> None:
     assert problems(sample.main, columns=COLUMNS, items=block) == [
         (0, "items.extra", "there is a column 'title' already")
     ]
+
+
+def test_descriptions_come_from_a_json_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "clicks.csv", delimited(","))
+    items = write(tmp_path / "items.csv", "id,title\n11,One\n12,Two\n13,\n14,Four\n")
+    texts = write(tmp_path / "texts.json", '{"11": "a film", "13": "no title", "99": "unknown"}')
+    settings = {"path": str(items), "title": "title", "texts": str(texts)}
+    dataset = read(path, columns=COLUMNS, items=settings)
+    found = dict(
+        zip(dataset.items["id"].to_pylist(), dataset.items["text"].to_pylist(), strict=True)
+    )
+    assert found == {"11": "One a film", "12": "Two", "13": "no title", "14": "Four"}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[1]", "is not an object from item to description"),
+        ('{"11": 3}', "3 is no text"),
+        ("{", "is not JSON"),
+    ],
+)
+def test_a_bad_file_of_descriptions_is_named(tmp_path: Path, content: str, message: str) -> None:
+    path = write(tmp_path / "clicks.csv", delimited(","))
+    items = write(tmp_path / "items.csv", "id,title\n11,One\n")
+    texts = write(tmp_path / "texts.json", content)
+    settings = {"path": str(items), "title": "title", "texts": str(texts)}
+    ((_, _, found),) = problems(path, columns=COLUMNS, items=settings)
+    assert message in found

@@ -119,6 +119,27 @@ def test_bad_attributes(tmp_path: Path, text: str, message: str) -> None:
     assert "data.config.attributes" in caught.value.hint or "again" in caught.value.hint
 
 
+def test_files_of_a_record_are_fetched(tmp_path: Path) -> None:
+    write(tmp_path / "seq.txt", "1 5 3 4\n2 3 5\n")
+    write(tmp_path / "attributes.json", '{"3": [1]}')
+    config = SequenceFileConfig(record="my_data", path="seq.txt", attributes="attributes.json")
+    ctx = ReaderContext(tmp_path)
+    dataset = SequenceFile(config).read(ctx)
+    assert ctx.asked == ["my_data"]
+    assert dataset.name == "my_data"
+    assert named(dataset) == {"1": ["5", "3", "4"], "2": ["3", "5"]}
+    assert SequenceFile(config).files(ctx) == [tmp_path / "seq.txt", tmp_path / "attributes.json"]
+    with pytest.raises(DataError, match=r"did you mean 'seq\.txt'"):
+        SequenceFile(SequenceFileConfig(record="my_data", path="sek.txt")).read(ctx)
+
+
+def test_files_of_a_record_lie_in_it() -> None:
+    for settings in ({"path": "/etc/seq.txt"}, {"path": "a", "attributes": "../b.json"}):
+        with pytest.raises(ValueError, match="must be the name of a file of the record 'x', not"):
+            SequenceFileConfig(record="x", **settings)
+    assert SequenceFileConfig(path="/etc/seq.txt").record is None
+
+
 def test_beauty_real(real_data: Path) -> None:
     folder = real_data / "amazon-beauty"
     dataset = read(folder / "Beauty.txt", attributes=str(folder / "Beauty_item2attributes.json"))

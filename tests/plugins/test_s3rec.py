@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-from contextlib import nullcontext
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,19 +8,21 @@ import pyarrow as pa
 import pytest
 import torch
 from pydantic import ValidationError
+from sequence_cases import context, cycles, training_data
 
 from dynmm_framework.data.splits import Split
-from dynmm_framework.data.tables import Dataset, Histories, Interactions, TrainingData
+from dynmm_framework.data.tables import Dataset, Histories
 from dynmm_framework.errors import ArtifactError, StageError
 from dynmm_framework.testing import BackboneConformance
 from dynmm_framework.testing.contexts import ContextFactory, TrainingStopped
 from dynmm_framework.training.batches import lay_out
+from dynmm_framework.training.sequences import Inputs, prepare
 from dynmm_plugins.s3rec import network as network_module
 from dynmm_plugins.s3rec.attributes import Attributes
 from dynmm_plugins.s3rec.config import PretrainingConfig, S3RecConfig
 from dynmm_plugins.s3rec.model import S3Rec
 from dynmm_plugins.s3rec.network import Network, Pretraining, weighted_softplus
-from dynmm_plugins.s3rec.sequences import Inputs, Prefixes, prepare
+from dynmm_plugins.s3rec.prefixes import Prefixes
 
 SMALL: dict[str, Any] = {
     "hidden_size": 16,
@@ -48,49 +48,6 @@ class TestS3RecConformance(BackboneConformance):
 
 def small(pretraining: dict[str, Any] | None = None, **settings: Any) -> S3RecConfig:
     return S3RecConfig(**{**SMALL, **settings}, pretraining=PretrainingConfig(**pretraining or {}))
-
-
-def context(workdir: Path, **settings: Any) -> Any:
-    return SimpleNamespace(
-        **{
-            "stage": "fit/s3rec",
-            "seed": 7,
-            "device": "cpu",
-            "precision": "fp32",
-            "workdir": workdir,
-            "validator": None,
-            "rng": lambda name: np.random.default_rng([7, *name.encode()]),
-            "progress": lambda description, total=None: nullcontext(lambda n=1, note="": None),
-            "epoch_finished": lambda epoch, metrics: None,
-            "record": lambda name, value: None,
-            "log": lambda message: None,
-            **settings,
-        }
-    )
-
-
-def training_data(
-    lists: list[list[int]], n_items: int, attributes: list[Any] | None = None
-) -> TrainingData:
-    histories = Histories.of(lists, n_items)
-    table = pa.table({"id": [str(item) for item in range(n_items)]})
-    if attributes is not None:
-        column = pa.array(attributes, pa.list_(pa.string()))
-        table = table.append_column("categories", column)
-    users = histories.rows.astype(np.int32)
-    return TrainingData(Interactions(users, histories.items, len(lists), n_items), table)
-
-
-def cycles(n_users: int = 200, n_items: int = 20) -> TrainingData:
-    """Users who walk around a circle of items: the next item is always the next number."""
-    rng = np.random.default_rng(0)
-    lists = [
-        [int(start + step) % n_items for step in range(length)]
-        for start, length in zip(
-            rng.integers(0, n_items, n_users), rng.integers(2, 12, n_users), strict=True
-        )
-    ]
-    return training_data(lists, n_items, [[f"a{i % 3}"] for i in range(n_items)])
 
 
 LISTS = [[3, 1, 4, 1, 5, 9, 2, 6], [5, 3], [8], [], [9, 7, 9, 3, 2]]
@@ -218,21 +175,19 @@ def test_segments_are_cut_out_and_foreign_ones_are_runs_of_the_data() -> None:
         rows = sequences(batch.segments.inputs)
         places = batch.segments.places.tolist()
         assert len(places[0]) == batch.rows - 4  # four prefixes of one item
-        for context, own, foreign in zip(
-            *([rows[i] for i in part] for part in places), strict=True
-        ):
-            inside = [place for place, item in enumerate(context) if item == N_ITEMS]
+        for rest, own, foreign in zip(*([rows[i] for i in part] for part in places), strict=True):
+            inside = [place for place, item in enumerate(rest) if item == N_ITEMS]
             assert inside == list(range(inside[0], inside[-1] + 1))
-            assert 1 <= len(inside) <= len(context) // 2
+            assert 1 <= len(inside) <= len(rest) // 2
             whole = [
-                o if i in inside else c for i, (c, o) in enumerate(zip(context, own, strict=True))
+                o if i in inside else c for i, (c, o) in enumerate(zip(rest, own, strict=True))
             ]
             assert any(whole == row[: len(whole)] for row in LISTS)
             run = foreign[inside[0] : inside[-1] + 1]
             assert any(flat[i : i + len(run)] == run for i in range(len(flat)))
             for row in (own, foreign):
                 assert [i for i, item in enumerate(row) if item != N_ITEMS] == inside
-            cuts.add((len(context), inside[0], len(inside)))
+            cuts.add((len(rest), inside[0], len(inside)))
     # Every size up to half of the length, at every place.
     assert {cut for cut in cuts if cut[0] == 5} == {
         *((5, start, 1) for start in range(5)), *((5, start, 2) for start in range(4))
@@ -295,8 +250,8 @@ def test_the_segment_loss_agrees_with_its_definition() -> None:
         for row in sequences(batch.segments.inputs)
     ]
     expected = torch.zeros((), dtype=torch.float64)
-    for context, own, foreign in batch.segments.places.T.tolist():
-        row = module.sp(ends[context])
+    for rest, own, foreign in batch.segments.places.T.tolist():
+        row = module.sp(ends[rest])
         expected = expected + log_sigmoid_of_difference(row @ ends[own], row @ ends[foreign])
     torch.testing.assert_close(module.segment_loss(batch.segments), expected)
 
@@ -327,39 +282,6 @@ def test_weighted_softplus_and_its_gradients(monkeypatch: pytest.MonkeyPatch) ->
     far = torch.tensor([[200.0], [-200.0]])
     total = weighted_softplus(far, torch.ones(1, 1), torch.ones(2))
     assert total.item() == pytest.approx(200)
-
-
-@pytest.mark.parametrize("causal", [False, True])
-def test_company_padding_and_asking_for_ends_only_change_no_state(causal: bool) -> None:
-    network = pretraining().network
-    rng = np.random.default_rng(0)
-    rows = [rng.integers(0, N_ITEMS, n).tolist() for n in (1, 1, 2, 3, 3, 5, 6, 7, 8, 8)]
-    alone = [network(inputs_of([row]), causal=causal) for row in rows]
-    for single in (False, True):
-        inputs = inputs_of(rows, single=single)
-        states = network(inputs, causal=causal)
-        for row, end, expected in zip(rows, inputs.ends.tolist(), alone, strict=True):
-            torch.testing.assert_close(states[end + 1 - len(row) : end + 1], expected)
-        ends = network(inputs, causal=causal, ends_only=True)
-        torch.testing.assert_close(ends, torch.stack([states[-1] for states in alone]))
-
-
-def test_training_without_dropout_computes_what_serving_computes() -> None:
-    network = pretraining(dropout=0.0, attention_dropout=1e-6).network  # keeps the training path
-    inputs = inputs_of([[1, 2], [3, 4, 5], [6, 7, 8, 9, 1], [1, 2, 3, 4, 5, 6]])
-    for options in ({"causal": True}, {"causal": False}, {"causal": False, "ends_only": True}):
-        expected = network.eval()(inputs, **options)
-        real = torch.isfinite(expected)
-        torch.testing.assert_close(network.train()(inputs, **options)[real], expected[real])
-
-
-def test_attention_looks_forward_in_pre_training_only() -> None:
-    network = pretraining().network
-    one, other = inputs_of([[1, 2, 3, 4]]), inputs_of([[1, 2, 3, 5]])
-    causal = [network(inputs, causal=True) for inputs in (one, other)]
-    torch.testing.assert_close(causal[0][:3], causal[1][:3])
-    both = [network(inputs, causal=False) for inputs in (one, other)]
-    assert not torch.isclose(both[0][:3], both[1][:3]).all(-1).any()
 
 
 def test_it_learns_a_circle(tmp_path: Path) -> None:

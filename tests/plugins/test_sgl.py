@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -8,11 +9,15 @@ import torch
 
 from dynmm_framework.data.splits import Split
 from dynmm_framework.data.tables import Dataset, Histories
+from dynmm_framework.errors import StageError
 from dynmm_framework.testing import BackboneConformance
 from dynmm_framework.testing.contexts import ContextFactory
+from dynmm_framework.training.graphs import Graph
+from dynmm_framework.training.propagation import propagate
+from dynmm_framework.training.triples import TripleSampler
 from dynmm_plugins.sgl.config import SGLConfig
-from dynmm_plugins.sgl.model import SGL, SGLBatch, SGLTask, TripleSampler
-from dynmm_plugins.sgl.network import Graph, SGLNetwork, Views, contrast
+from dynmm_plugins.sgl.model import SGL, SGLTask
+from dynmm_plugins.sgl.network import SGLNetwork, contrast
 
 LISTS = [[0, 1], [1, 2, 4], [], [0]]
 """Histories of four users over six items: user 2 and items 3 and 5 have no interactions."""
@@ -43,12 +48,13 @@ def histories() -> Histories:
 def task(**settings: Any) -> SGLTask:
     torch.manual_seed(0)
     config = SGLConfig(**{**SMALL, **settings})
-    return SGLTask(SGLNetwork(histories(), config).double(), histories(), config)
+    network = SGLNetwork(histories(), config).double()
+    return SGLTask(network, histories(), config, TripleSampler(histories()))
 
 
 def dense(graph: Graph) -> torch.Tensor:
     """Returns the matrix that a graph multiplies by."""
-    return graph.double().propagate(torch.eye(NODES, dtype=torch.float64), 1)[1]
+    return propagate(torch.eye(NODES, dtype=torch.float64), graph.double(), layers=1)[1]
 
 
 def normalised(edges: list[tuple[int, int]]) -> torch.Tensor:
@@ -63,32 +69,15 @@ def edges_of(matrix: torch.Tensor) -> list[tuple[int, int]]:
     return [(int(u), int(i)) for u, i in matrix[:N_USERS, N_USERS:].nonzero()]
 
 
-def test_a_view_is_normalised_by_its_own_degrees() -> None:
-    views = Views(histories())
-    torch.testing.assert_close(dense(views.whole()), normalised(EDGES), rtol=1e-6, atol=1e-6)
-    for seed in range(20):
-        matrix = dense(views.draw(0.3, np.random.default_rng(seed)))
-        kept = edges_of(matrix)
-        assert len(kept) == 4  # of 6
-        assert set(kept) <= set(EDGES)
-        torch.testing.assert_close(matrix, normalised(kept), rtol=1e-6, atol=1e-6)
-
-
-def test_every_edge_is_left_out_equally_often() -> None:
-    views, rng = Views(histories()), np.random.default_rng(0)
-    kept = sum((dense(views.draw(0.3, rng)) > 0).double() for _ in range(3000)) / 3000
-    for user, item in EDGES:
-        assert kept[user, N_USERS + item].item() == pytest.approx(4 / 6, abs=0.03)
-
-
 def test_an_epoch_has_two_different_views_and_the_next_one_others() -> None:
     made = task(edge_drop=0.5)
     pairs = []
     for seed in (0, 1):
-        batches = list(made.batches(np.random.default_rng(seed)))
-        assert len(batches) == made.n_batches == 2
-        assert batches[0].views is batches[1].views
-        pairs.append([tuple(edges_of(dense(view))) for view in batches[0].views])
+        views = [made.views for _ in made.batches(np.random.default_rng(seed))]
+        assert len(views) == made.n_batches == 2
+        assert views[0] is not None
+        assert views[0] is views[1]
+        pairs.append([tuple(edges_of(dense(view))) for view in views[0]])
     assert pairs[0][0] != pairs[0][1]
     assert pairs[0] != pairs[1]
 
@@ -107,7 +96,9 @@ def test_the_contrastive_loss_goes_over_all_nodes() -> None:
     assert contrast(one[own], other, own, 0.2).item() == pytest.approx(expected)
 
 
-def naive_loss(embeddings: torch.Tensor, batch: SGLBatch, config: SGLConfig) -> torch.Tensor:
+def naive_loss(
+    embeddings: torch.Tensor, batch: torch.Tensor, views: Iterable[Graph], config: SGLConfig
+) -> torch.Tensor:
     """Computes the whole loss from dense matrices, by its definition."""
 
     def final(matrix: torch.Tensor) -> torch.Tensor:
@@ -117,10 +108,10 @@ def naive_loss(embeddings: torch.Tensor, batch: SGLBatch, config: SGLConfig) -> 
         return torch.stack(layers).mean(0)
 
     whole = final(normalised(EDGES))
-    views = [final(normalised(edges_of(dense(view)))) for view in batch.views]
-    one, other = (torch.nn.functional.normalize(view, dim=1) for view in views)
+    final_views = [final(normalised(edges_of(dense(view)))) for view in views]
+    one, other = (torch.nn.functional.normalize(view, dim=1) for view in final_views)
     total = torch.zeros((), dtype=torch.float64)
-    for user, positive, negative in batch.triples.T.tolist():
+    for user, positive, negative in batch.T.tolist():
         positive, negative = positive + N_USERS, negative + N_USERS
         margin = whole[user] @ whole[positive] - whole[user] @ whole[negative]
         total = total - margin.sigmoid().log()
@@ -139,10 +130,11 @@ def naive_loss(embeddings: torch.Tensor, batch: SGLBatch, config: SGLConfig) -> 
 def test_loss_and_gradient_are_those_of_the_dense_computation(layers: int) -> None:
     made = task(layers=layers, regularisation=0.01, ssl_weight=0.3)
     for batch in made.batches(np.random.default_rng(0)):
-        exact = SGLBatch(batch.triples, (batch.views[0].double(), batch.views[1].double()))
-        loss = made.loss(exact)
+        assert made.views is not None
+        made.views = made.views[0].double(), made.views[1].double()
+        loss = made.loss(batch)
         copy = made.module.embeddings.detach().clone().requires_grad_()
-        expected = naive_loss(copy, batch, made.config)
+        expected = naive_loss(copy, batch, made.views, made.config)
         # Edge weights are made in float32.
         torch.testing.assert_close(loss, expected, rtol=1e-6, atol=1e-6)
         (ours,) = torch.autograd.grad(loss, [made.module.embeddings])
@@ -154,33 +146,18 @@ def test_without_the_contrastive_loss_it_is_lightgcns() -> None:
     made = task(ssl_weight=0.0, regularisation=0.0)
     (batch, *_) = made.batches(np.random.default_rng(0))
     whole = made.module(made.module.graph).detach()
-    users, positives, negatives = batch.triples
+    users, positives, negatives = batch
     margins = (whole[users] * (whole[positives + N_USERS] - whole[negatives + N_USERS])).sum(1)
     expected = -torch.nn.functional.logsigmoid(margins).sum()
     torch.testing.assert_close(made.loss(batch), expected)
-
-
-def test_users_are_drawn_uniformly_then_positives_then_negatives() -> None:
-    lists = [[0], [0, 1, 2, 3], [], [1, 4], [0, 1, 2, 3, 4]]
-    sampler = TripleSampler(Histories.of(lists, 5))
-    assert sampler.n_draws == 12
-    rng = np.random.default_rng(0)
-    users, positives, negatives = np.concatenate([sampler.draw(rng) for _ in range(3_000)], axis=1)
-    np.testing.assert_allclose(np.bincount(users) / len(users), [1 / 3, 1 / 3, 0, 1 / 3], atol=0.01)
-    for user in (0, 1, 3):
-        has = np.isin(np.arange(5), lists[user])
-        chosen = np.bincount(positives[users == user], minlength=5) / (users == user).sum()
-        refused = np.bincount(negatives[users == user], minlength=5) / (users == user).sum()
-        np.testing.assert_allclose(chosen, has / has.sum(), atol=0.02)
-        np.testing.assert_allclose(refused, ~has / (~has).sum(), atol=0.02)
 
 
 def test_final_vectors_are_the_mean_over_the_layers_of_the_whole_graph() -> None:
     network = task().module
     adjacency, first = normalised(EDGES), network.embeddings.detach()
     mean = (first + adjacency @ first + adjacency @ adjacency @ first) / 3
-    users, items = network.vectors(histories())
-    final = torch.cat([users.trained, items])
+    vectors = network.vectors(histories())
+    final = torch.cat([vectors.users.trained, vectors.items])
     torch.testing.assert_close(final, mean, rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(network(network.graph), mean, rtol=1e-6, atol=1e-6)
 
@@ -192,16 +169,14 @@ def test_an_empty_history_and_one_of_unknown_items_get_the_mean_user(
     model.fit(dynmm_split.training_data(dynmm_dataset.items), dynmm_context())
     n_items = len(model.item_vectors())
     vectors = model.user_vectors(Histories.of([[], [n_items - 1], [3]], n_items))
-    assert model._users is not None
-    torch.testing.assert_close(vectors[0], model._users.mean)
+    torch.testing.assert_close(vectors[0], model.fitted().users.mean)
     torch.testing.assert_close(vectors[1], vectors[0])
     assert not torch.allclose(vectors[2], vectors[0])
 
 
 def test_data_without_a_negative_has_no_batches() -> None:
-    made = SGLTask(
-        SGLNetwork(Histories.of([[0, 1]], 2), SGLConfig()), Histories.of([[0, 1]], 2), SGLConfig()
-    )
+    full, config = Histories.of([[0, 1]], 2), SGLConfig()
+    made = SGLTask(SGLNetwork(full, config), full, config, TripleSampler(full))
     assert made.n_batches == 0
     assert list(made.batches(np.random.default_rng(0))) == []
 
@@ -214,7 +189,7 @@ def test_defaults_are_the_authors() -> None:
 
 
 def test_using_it_before_fit_says_what_to_do() -> None:
-    with pytest.raises(RuntimeError, match="sgl is not fitted: call fit or load_state"):
+    with pytest.raises(StageError, match=r"SGL is not fitted\n  Call fit or load_state"):
         SGL(SGLConfig()).item_vectors()
     model = SGL(SGLConfig())
     model.load_state({})

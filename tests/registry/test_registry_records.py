@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -19,10 +20,14 @@ from dynmm_framework.artifacts.records import (
     Registry,
 )
 from dynmm_framework.artifacts.sources import Fetcher
+from dynmm_framework.catalogue import load_catalogue
+from dynmm_framework.config.load import load_pipeline
 from dynmm_framework.errors import ArtifactError
 from dynmm_framework.specs import ComponentSpec
+from dynmm_framework.verification import find_claims, prepare
 from dynmm_registry.plugin import dynmm_register_records
 
+ROOT = Path(__file__).parent.parent.parent
 HOOKS = {
     "backbone": "dynmm_register_backbones",
     "baseline": "dynmm_register_baselines",
@@ -87,8 +92,40 @@ def test_verified_metrics_name_pipelines_and_datasets_of_the_registry(registry: 
         if isinstance(record, ComponentRecord | PipelineRecord):
             for metric in record.metrics:
                 assert registry.get("pipeline", metric.pipeline), record.name
-        if isinstance(record, PipelineRecord):
-            assert (registry.path(record).parent / record.file).is_file(), record.name
+                assert registry.get("dataset", metric.dataset), record.name
+
+
+def test_every_recommender_has_numbers_and_every_pipeline_gives_some(registry: Registry) -> None:
+    components = [r for r in registry.records("component") if isinstance(r, ComponentRecord)]
+    kinds = ("backbone", "baseline")
+    assert [r.name for r in components if r.provides in kinds and not r.metrics] == []
+    named = {number.pipeline for record in components for number in record.metrics}
+    assert named == {record.name for record in registry.records("pipeline")}
+
+
+def test_pipelines_give_the_numbers_of_the_records(registry: Registry) -> None:
+    checks = prepare(find_claims(registry), registry, catalogue=load_catalogue())
+    for check in checks:
+        assert check.loaded.name == check.pipeline
+        datasets = {claim.number.dataset for claim in check.claims}
+        data = check.loaded.pipeline.data
+        assert datasets == {data.config.get("record", data.name)}, check.pipeline
+
+
+def test_the_example_is_the_pipeline_of_the_record(registry: Registry) -> None:
+    example = load_pipeline(ROOT / "examples" / "beauty.yaml")
+    assert example.resolved() == load_pipeline(registry.pipeline_file("sasrec_beauty")).resolved()
+
+
+def test_beauty_and_games_are_the_files_that_are_here(
+    registry: Registry, real_data: Path, tmp_path: Path
+) -> None:
+    for name in ("amazon_beauty", "amazon_games"):
+        record = registry.find_files(name)
+        for source in record.sources:  # a branch would change under the digests
+            assert re.search(r"/[0-9a-f]{40}/", source.label), source.label
+        folder = Fetcher(tmp_path, offline=True, folder=real_data).fetch(record)
+        assert {path.name for path in folder.iterdir()} == set(record.files)
 
 
 def test_movielens_1m_is_fetched_by_hand(registry: Registry, tmp_path: Path) -> None:

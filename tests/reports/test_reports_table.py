@@ -55,6 +55,34 @@ def test_stars_stand_beside_what_is_compared_with_the_reference():
     assert table.note.startswith("Stars: differs from ours")
 
 
+@pytest.mark.parametrize(
+    ("adjusted", "text"),
+    [
+        ({"a": 0.01}, "users (* p < .05, ** p < .01, *** p < .001); a table that compares more"),
+        (
+            {"a": 0.02, "b": 0.02},
+            "users, Holm-corrected for the 2 comparisons of each metric in this table (* p < .05, "
+            "** p < .01, *** p < .001); a table of fewer or more recommenders may have other stars",
+        ),
+        ({"a": 0.01, "b": 0.02}, "users, not corrected for the number of comparisons (* p < .05"),
+    ],
+)
+def test_the_note_tells_over_what_stars_are_corrected(adjusted, text):
+    raw = {"a": 0.01, "b": 0.02}
+    metrics = {
+        "recommenders": {name: {"full": {"ndcg@10": value(0.5)}} for name in ("ours", *adjusted)},
+        "comparisons": [
+            {
+                "protocol": "full", "metric": "ndcg@10", "a": "ours", "b": name,
+                "p_t": raw[name], "p_adjusted": p,
+            }
+            for name, p in adjusted.items()
+        ],
+    }  # fmt: skip
+    (table,) = metric_tables(metrics)
+    assert text in table.note
+
+
 def test_the_best_follows_the_declared_direction_and_is_never_guessed():
     (table,) = metric_tables(document(higher_is_better={"ndcg": True, "gini": False}))
     assert [[cell.best for cell in row.cells] for row in table.rows[:2]] == [

@@ -1,39 +1,43 @@
-"""Published numbers, reproduced by registered defaults (docs/reference-numbers.md)."""
+"""Every number of the registry, run again (docs/reference-numbers.md).
+
+``pytest -m slow tests/slow/test_reference_numbers.py -k popularity`` runs one of them. Runs are
+kept in the folder that ``DYNMM_RUNS`` names, if it does, so that an interrupted one goes on.
+"""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
+from dynmm_framework.artifacts.records import Registry
 from dynmm_framework.config.load import load_pipeline
 from dynmm_framework.engine.run import run
+from dynmm_framework.verification import find_claims, verify
+from dynmm_registry.plugin import dynmm_register_records
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(4 * 3600)]
-ROOT = Path(__file__).parent.parent.parent
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(6 * 3600)]
+REGISTRY = Registry.load(dynmm_register_records())
+PIPELINES = list(dict.fromkeys(claim.number.pipeline for claim in find_claims(REGISTRY)))
+
+POPULARITY_BEAUTY = {"hit@10": 0.0152, "ndcg@10": 0.0068}
 TOLERANCE = 0.05
 
-SASREC_BEAUTY = {
-    "hit@5": 0.0387, "ndcg@5": 0.0249,
-    "hit@10": 0.0605, "ndcg@10": 0.0318,
-    "hit@20": 0.0902, "ndcg@20": 0.0394,
-}  # fmt: skip
-POPULARITY_BEAUTY = {"hit@10": 0.0152, "ndcg@10": 0.0068}
 
-
-def means(found, label):
-    values = found.metrics["recommenders"][label]["full"]
-    return {name: value["mean"] for name, value in values.items()}
-
-
-def test_sasrec_with_bce_reaches_its_published_numbers_on_beauty(real_data, tmp_path):
-    path = real_data / "amazon-beauty" / "Beauty.txt"
-    loaded = load_pipeline(
-        ROOT / "examples" / "beauty.yaml", overrides=[f"data.config.path={path}"]
-    )
-    ours = means(run(loaded, runs_dir=tmp_path), "sasrec")
-    short = {k: ours[k] for k, v in SASREC_BEAUTY.items() if ours[k] < v * (1 - TOLERANCE)}
-    assert short == {}
+@pytest.mark.parametrize("pipeline", PIPELINES)
+def test_the_numbers_of_a_pipeline_are_met(real_data, tmp_path, pipeline):
+    runs = Path(os.environ.get("DYNMM_RUNS") or tmp_path)
+    (found,) = verify(f"pipeline/{pipeline}", runs_dir=runs, data=real_data)
+    missed = {
+        (verdict.recommender, verdict.claim.number.protocol, verdict.claim.number.metric): (
+            verdict.claim.number.value,
+            verdict.ours,
+        )
+        for verdict in found.verdicts
+        if verdict.status == "missed"
+    }
+    assert missed == {}
 
 
 def test_popularity_meets_its_published_numbers_once_the_targets_are_counted_too(
@@ -42,33 +46,20 @@ def test_popularity_meets_its_published_numbers_once_the_targets_are_counted_too
     """The published figures count every interaction, the test targets among them.
 
     With a training file that holds the targets the figures come out; with training interactions
-    alone, as in any honest comparison, popularity is weaker (next test).
+    alone, as in any honest comparison, popularity is weaker (the pipeline popularity_beauty).
     """
     path = real_data / "amazon-beauty" / "Beauty.txt"
     lines = [line.split() for line in path.read_text().splitlines()]
     test = tmp_path / "test.txt"
     test.write_text("".join(f"{line[0]} {line[-1]}\n" for line in lines))
-    split = {"strategy": "given", "train": str(path), "test": str(test), "valid_share": 0}
-    ours = means(run(pipeline(path, split), runs_dir=tmp_path), "popularity")
-    for metric, published in POPULARITY_BEAUTY.items():
-        assert ours[metric] == pytest.approx(published, rel=TOLERANCE)
-
-
-def test_popularity_of_training_interactions_alone_is_weaker(real_data, tmp_path):
-    path = real_data / "amazon-beauty" / "Beauty.txt"
-    ours = means(
-        run(pipeline(path, {"strategy": "leave_one_out"}), runs_dir=tmp_path), "popularity"
-    )
-    assert ours["hit@10"] == pytest.approx(0.0110, abs=5e-5)
-    assert ours["ndcg@10"] == pytest.approx(0.0053, abs=5e-5)
-
-
-def pipeline(path, split):
-    return load_pipeline(
+    loaded = load_pipeline(
         {
             "version": 1,
             "data": {"name": "sequence_file", "config": {"path": str(path)}},
-            "split": split,
+            "split": {"strategy": "given", "train": str(path), "test": str(test), "valid_share": 0},
             "baseline": "popularity",
         }
     )
+    ours = run(loaded, runs_dir=tmp_path).metrics["recommenders"]["popularity"]["full"]
+    for metric, published in POPULARITY_BEAUTY.items():
+        assert ours[metric]["mean"] == pytest.approx(published, rel=TOLERANCE)

@@ -19,8 +19,10 @@ BASELINES = {
             "NeedsValidation", "Unseeded", "GloballySeeded", "WrongShape", "ScoresAsLists",
             "NaNScores", "FirstCandidates", "TransposedCandidates", "BatchDependent",
             "NeedsKnownUsers", "TakesTheLastUser", "MeanOfNothing", "ShortPositions",
-            "DividesByCounts", "ChangesHistories", "ChangesCandidates", "StateBeforeFit",
-            "ForgetsNoise", "ForgetsStrangers", "StateOfLists", "NoState", "LearnsNothing",
+            "DividesByCounts", "DividesByPairs", "NothingLeft", "NeedsEveryUser", "DrawsNegatives",
+            "BlamesNumbers", "RefusesTinyData", "ChangesHistories", "ChangesCandidates",
+            "StateBeforeFit", "ForgetsNoise", "ForgetsStrangers", "StateOfLists", "NoState",
+            "LearnsNothing",
             "Epochs", "EpochsWithoutCheckpoint", "StartsOver", "ForgetsProgress",
             "SwallowsErrors", "OtherOnGPU", "NothingOnGPU",
         )

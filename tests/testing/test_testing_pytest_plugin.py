@@ -191,7 +191,7 @@ def test_the_documented_examples_run_for_a_plugin_that_is_not_installed(tmp_path
         def test_an_override_reaches_all_fixtures(dynmm_split, dynmm_context):
             assert dynmm_split.n_users == 20
             validator = dynmm_context().validator
-            assert len(validator._evaluation) == 20
+            assert len(validator.evaluation) == 20
     """
     (example,) = blocks(pytest_plugin.__doc__ or "")
     write(tmp_path, "test_override.py", textwrap.dedent(header) + "\n" + example)

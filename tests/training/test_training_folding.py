@@ -5,8 +5,13 @@ import pytest
 import torch
 
 from dynmm_framework.data.tables import Histories
-from dynmm_framework.errors import ArtifactError
-from dynmm_framework.training.folding import UserVectors, distinct_items
+from dynmm_framework.errors import ArtifactError, StageError
+from dynmm_framework.training.folding import (
+    TrainedVectors,
+    UserVectors,
+    VectorBackbone,
+    distinct_items,
+)
 
 N_ITEMS = 40
 UNSEEN = N_ITEMS - 1
@@ -90,3 +95,37 @@ def test_a_state_that_lacks_arrays_is_refused(vectors: UserVectors) -> None:
     state = {name: array for name, array in vectors.state().items() if "m" not in name}
     with pytest.raises(ArtifactError, match=r"stored user vectors lack users.mean\n  They were"):
         UserVectors.restore(state)
+
+
+def test_items_with_a_bias_meet_a_one(vectors: UserVectors, histories: Histories) -> None:
+    items = torch.randn(N_ITEMS, 5, generator=torch.Generator().manual_seed(2))
+    trained = TrainedVectors(vectors, items)
+    expected = vectors.of(histories) @ items[:, :4].T + items[:, 4]
+    torch.testing.assert_close(trained.score(histories), expected)
+    assert (trained.of(histories)[:, -1] == 1).all()
+    restored = TrainedVectors.restore(trained.state())
+    torch.testing.assert_close(restored.score(histories), trained.score(histories))
+
+
+class Model(VectorBackbone):
+    pass
+
+
+def test_a_backbone_of_vectors_is_stored_and_restored(
+    vectors: UserVectors, histories: Histories
+) -> None:
+    model, again = Model(), Model()
+    assert model.get_state() == {}
+    model.load_state({})
+    assert model.vectors is None
+    model.vectors = TrainedVectors(vectors, torch.ones(N_ITEMS, 4))
+    again.load_state(model.get_state())
+    torch.testing.assert_close(again.item_vectors(), model.item_vectors())
+    torch.testing.assert_close(again.user_vectors(histories), vectors.of(histories))
+
+
+def test_using_a_backbone_before_fit_says_what_to_do() -> None:
+    with pytest.raises(StageError, match=r"Model is not fitted\n  Call fit or load_state first"):
+        Model().item_vectors()
+    with pytest.raises(ArtifactError, match="stored vectors lack those of the items"):
+        Model().load_state({"users.trained": np.zeros((1, 1))})

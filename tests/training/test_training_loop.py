@@ -87,6 +87,15 @@ def test_validation_happens_every_few_epochs_and_after_the_last(tmp_path: Path) 
     assert log.best_epoch == 5
 
 
+def test_pre_training_is_not_validated_and_recorded_under_its_own_name(tmp_path: Path) -> None:
+    context = StubContext(tmp_path, validator=FixedValidator([]))
+    log = train(Regression(), config(patience=1), context, validate=False, record="pre-training")
+    assert (log.stopped, len(log.epochs)) == ("epochs", 5)
+    assert context.validator.calls == 0
+    assert context.records.keys() == {"pre-training"}
+    assert context.records["pre-training"]["epochs"] == log.epochs
+
+
 def test_an_undefined_validation_metric_never_wins(tmp_path: Path) -> None:
     validator = FixedValidator([float("nan"), 0.2, float("nan")])
     log = train(Regression(), config(epochs=3), StubContext(tmp_path, validator=validator))

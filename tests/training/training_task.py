@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from dynmm_framework.protocols import Workers
 from dynmm_framework.training.config import LoopConfig
 from dynmm_framework.training.loop import train
 from dynmm_framework.training.state import module_state
@@ -28,6 +29,7 @@ class StubContext:
     device: str = "cpu"
     precision: str = "fp32"
     validator: Any = None
+    workers: Workers = field(default_factory=Workers)
     logged: list[str] = field(default_factory=list)
     epochs: list[tuple[int, dict[str, float]]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)

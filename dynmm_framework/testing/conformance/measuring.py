@@ -102,6 +102,29 @@ def _request(name: str, catalogue: Catalogue) -> MetricRequest:
     return request
 
 
+def require_scores(scores: NDArray[Any], histories: Histories, what: str) -> None:
+    """Fails the test unless there is one finite score for each history and item.
+
+    Args:
+        scores: What a component returned, as NumPy.
+        histories: What it was asked for.
+        what: Names the histories in the message.
+    """
+    __tracebackhide__ = True
+    wanted = (len(histories), histories.n_items)
+    require(
+        scores.shape == wanted,
+        f"{what}: scores have shape {scores.shape}, not {wanted} (histories, items of the"
+        " catalogue).",
+    )
+    bad = int((~np.isfinite(scores)).sum())
+    require(
+        bad == 0,
+        f"{what}: {bad} of {scores.size} scores are NaN or infinite. Give what is unknown a low"
+        " finite score.",
+    )
+
+
 class RandomScores:
     """A recommender that knows nothing."""
 

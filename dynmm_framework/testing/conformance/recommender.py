@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from dynmm_framework.artifacts.arrays import load_arrays, save_arrays
 from dynmm_framework.catalogue import Catalogue
@@ -25,15 +24,16 @@ from dynmm_framework.testing.conformance.measuring import (
     copy_data,
     copy_histories,
     measure,
+    require_scores,
 )
-from dynmm_framework.testing.conformance.training import TrainingConformance
+from dynmm_framework.testing.conformance.odd_histories import OddHistoriesConformance
 from dynmm_framework.testing.contexts import ContextFactory
 
 CLOSE: Mapping[str, Any] = {"rtol": 1e-4, "atol": 1e-5, "equal_nan": True}
 """Differences that the order of float32 additions may make."""
 
 
-class RecommenderConformance(TrainingConformance):
+class RecommenderConformance(OddHistoriesConformance):
     """Conformance of everything that scores items; use the subclass of your component's kind."""
 
     expected: ClassVar[Mapping[str, tuple[float, float]]] = {}
@@ -56,7 +56,7 @@ class RecommenderConformance(TrainingConformance):
             isinstance(scores, np.ndarray | torch.Tensor),
             f"scores are {type(scores).__name__}; return a NumPy array or a torch tensor.",
         )
-        self._require_scores(as_array(scores), histories, "test users")
+        require_scores(as_array(scores), histories, "test users")
 
     def test_candidates_score_as_in_the_whole_catalogue(
         self, fitted: Any, histories: Histories
@@ -100,32 +100,12 @@ class RecommenderConformance(TrainingConformance):
         stranger = replace(few, users=None)
         marked = replace(few, users=np.full(len(few), -1, dtype=np.int32))
         scores = self.scores(fitted, stranger)
-        self._require_scores(scores, few, "users unseen in training (histories.users is None)")
+        require_scores(scores, few, "users unseen in training (histories.users is None)")
         require(
             np.allclose(scores, self.scores(fitted, marked), **CLOSE),
             "a history without a training user scores otherwise when histories.users is None than"
             " when it is -1: both mean the same. Score such users from their items.",
         )
-
-    def test_an_empty_history_is_served(self, fitted: Any, histories: Histories) -> None:
-        mixed = Histories.of([[], [0, 1], []], histories.n_items)
-        self._require_scores(self.scores(fitted, mixed), mixed, "empty histories")
-        alone = Histories.of([[]], histories.n_items)
-        self._require_scores(self.scores(fitted, alone), alone, "an empty history alone")
-
-    def test_a_long_history_with_repeats_is_served(self, fitted: Any, histories: Histories) -> None:
-        long = Histories.of([[0, 1, 1, 2] * 100], histories.n_items)
-        self._require_scores(self.scores(fitted, long), long, "400 items with repeats")
-
-    def test_an_item_without_training_interactions_is_served(
-        self, fitted: Any, histories: Histories, data: TrainingData
-    ) -> None:
-        unseen = np.flatnonzero(data.train.item_counts() == 0).tolist()
-        if not unseen:
-            pytest.skip("every item has training interactions")
-        cold = Histories.of([unseen[:1], [0, unseen[0]]], histories.n_items)
-        what = "histories with an item that has no training interactions"
-        self._require_scores(self.scores(fitted, cold), cold, what)
 
     def test_scoring_leaves_its_inputs_unchanged(self, fitted: Any, histories: Histories) -> None:
         given = copy_histories(histories)
@@ -212,20 +192,6 @@ class RecommenderConformance(TrainingConformance):
             any(not low <= chance[name] <= high for name, (low, high) in wanted.items()),
             f"{lines}\nRandom scores are within the expected range too, so the test would not"
             " notice a model that learns nothing: raise the lower bound.",
-        )
-
-    def _require_scores(self, scores: NDArray[Any], histories: Histories, what: str) -> None:
-        wanted = (len(histories), histories.n_items)
-        require(
-            scores.shape == wanted,
-            f"{what}: scores have shape {scores.shape}, not {wanted} (histories, items of the"
-            " catalogue).",
-        )
-        bad = int((~np.isfinite(scores)).sum())
-        require(
-            bad == 0,
-            f"{what}: {bad} of {scores.size} scores are NaN or infinite. Give what is unknown a low"
-            " finite score.",
         )
 
     def test_training_on_a_gpu_scores_like_on_the_cpu(

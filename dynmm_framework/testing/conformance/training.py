@@ -48,7 +48,8 @@ class TrainingConformance(ComponentConformance):
 
     The component is trained once on the CPU for the whole class, and once more each for the tests
     of determinism, of resuming (if it reports epochs), of training without validation users (one
-    epoch), and on a GPU (if there is one).
+    epoch), on a GPU (if there is one), and a few times, for two epochs, on tiny data of odd
+    histories.
     """
 
     deterministic_within: ClassVar[float] = 0.0

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from dynmm_framework.training.folding import UserVectors
+from dynmm_framework.training.folding import TrainedVectors, UserVectors
 
 if TYPE_CHECKING:
     from dynmm_framework.data.tables import Histories
@@ -20,28 +20,25 @@ class Factors(nn.Module):
     One table holds all vectors, so that a batch of triples is one look-up and one gradient.
     """
 
+    starts: Tensor
+
     def __init__(self, n_users: int, n_items: int, config: BPRMFConfig) -> None:
         super().__init__()
         self.n_users = n_users
-        self.vectors = nn.Parameter(torch.empty(n_users + n_items, config.dim))
+        self.factors = nn.Parameter(torch.empty(n_users + n_items, config.dim))
         self.bias = nn.Parameter(torch.zeros(n_items), requires_grad=config.item_bias)
-        nn.init.normal_(self.vectors, std=config.init_std)
+        nn.init.normal_(self.factors, std=config.init_std)
+        # Where the vectors of users, positives and negatives begin; a buffer is on the device.
+        starts = torch.tensor([[0], [n_users], [n_users]])
+        self.register_buffer("starts", starts, persistent=False)
 
     @torch.no_grad()
-    def split(self, histories: Histories) -> tuple[UserVectors, Tensor]:
-        """Returns vectors of users, and of items with their bias as last number.
+    def vectors(self, histories: Histories) -> TrainedVectors:
+        """Returns vectors of users, new ones included, and of items with their bias.
 
         Args:
             histories: Training histories, one for each user.
-
-        Returns:
-            Users ``(·, d)``, and items ``(n_items, d + 1)``.
         """
-        users, items = self.vectors[: self.n_users].clone(), self.vectors[self.n_users :]
-        fitted = UserVectors.fit(users, items, histories=histories)
-        return fitted, torch.cat([items, self.bias[:, None]], dim=1)
-
-
-def with_one(users: Tensor) -> Tensor:
-    """Returns user vectors with a 1 appended, which meets the items' bias."""
-    return torch.nn.functional.pad(users, (0, 1), value=1.0)
+        users, items = torch.split(self.factors, [self.n_users, len(self.bias)])
+        fitted = UserVectors.fit(users.clone(), items, histories=histories)
+        return TrainedVectors(fitted, torch.cat([items, self.bias[:, None]], dim=1))

@@ -98,7 +98,7 @@ class EASE:
 
     def score(self, histories: Histories, candidates: IntArray | None = None) -> FloatArray:
         if self._weights is None or self._counts is None:
-            raise RuntimeError("ease is not fitted: call fit or load_state first")
+            raise StageError("EASE is not fitted", hint="Call fit or load_state first.")
         rows, items = histories.rows, histories.items
         chosen = sp.csr_matrix(
             (np.ones(len(items), np.float32), (rows, items)),

@@ -69,6 +69,8 @@ class ItemsFile(TableFile):
     """Short name, shown in lists of recommendations."""
     text: Column | list[Column] | None = None
     """Description; several columns are joined."""
+    texts: str | None = None
+    """JSON file ``{"item": "description"}``; put behind ``text``, or the title without it."""
     categories: Column | None = None
     """Categories: a list, or text with ``categories_separator`` between them."""
     categories_separator: Annotated[str, Field(min_length=1)] = "|"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -45,6 +46,8 @@ class InteractionFile:
         named = {"path": config.path}
         if config.items is not None:
             named["items.path"] = config.items.path
+            if config.items.texts is not None:
+                named["items.texts"] = config.items.texts
         if config.users is not None:
             named["users.path"] = config.users.path
         findings = Findings()
@@ -66,6 +69,10 @@ class InteractionFile:
         if self.config.items is not None:
             with findings.collecting():
                 items = _items(next(paths), self.config.items, interactions, ctx)
+            if self.config.items.texts is not None:
+                with findings.collecting():
+                    texts = _texts(next(paths))
+                    items = items if items is None else _described(items, texts)
         if self.config.users is not None:
             with findings.collecting():
                 users = _users(next(paths), self.config.users, interactions)
@@ -207,6 +214,37 @@ def _with_text(table: pa.Table, parts: Sequence[str]) -> pa.Table:
         part = table.column(name)
         text = pc.coalesce(pc.binary_join_element_wise(text, part, " "), text, part)
     return table.drop_columns(list(parts)).append_column("text", text)
+
+
+def _texts(path: Path) -> dict[str, str]:
+    """Reads a JSON object from item to description."""
+    findings = Findings()
+    texts: object = None
+    try:
+        texts = json.loads(path.read_bytes())
+    except UnicodeDecodeError as error:
+        findings.add(f"is not UTF-8: {error.reason} at byte {error.start + 1}", file=path)
+    except json.JSONDecodeError as error:
+        findings.add(f"is not JSON: {error.msg}", file=path, line=error.lineno)
+    else:
+        if not isinstance(texts, dict):
+            findings.add("is not an object from item to description", file=path)
+    entries = texts if isinstance(texts, dict) else {}
+    for item, text in entries.items():
+        if not isinstance(text, str | None):
+            findings.add(f"{quoted(text)} is no text", file=path, path=f"item {item}")
+    findings.raise_if_any(hint='Set data.config.items.texts to a file as {"item": "…"}.')
+    return {item.strip(): text for item, text in entries.items() if text}
+
+
+def _described(items: pa.Table, texts: dict[str, str]) -> pa.Table:
+    """Puts descriptions behind what the items' texts or titles say."""
+    named = next((name for name in ("text", "title") if name in items.column_names), None)
+    first = items.column(named).to_pylist() if named else [None] * items.num_rows
+    both = zip(first, (texts.get(item) for item in items.column("id").to_pylist()), strict=True)
+    joined = [" ".join(part for part in parts if part) or None for parts in both]
+    table = items.drop_columns(["text"]) if named == "text" else items
+    return table.append_column("text", pa.array(joined, pa.string()))
 
 
 def _check_known(

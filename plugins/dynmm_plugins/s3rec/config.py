@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -76,6 +76,11 @@ class S3RecConfig(LoopConfig):
     loss: Literal["bce", "ce"] = "bce"
     """Fine-tuning: ``bce`` tells the next item from one sampled negative (paper), ``ce`` is the
     cross-entropy over the whole catalogue."""
+
+    def divided(self, workers: int) -> Self:
+        share = -(-self.pretraining.batch_size // workers)
+        pretraining = self.pretraining.model_copy(update={"batch_size": share})
+        return super().divided(workers).model_copy(update={"pretraining": pretraining})
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> S3RecConfig:

@@ -4,29 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
-
 from dynmm_framework.artifacts.arrays import load_arrays, read_metadata, save_arrays
 from dynmm_framework.data.fingerprint import fingerprint_arrays
 from dynmm_framework.data.tables import Histories, TrainingData
 from dynmm_framework.errors import ArtifactError, StageError
-from dynmm_framework.protocols import Context, FloatArray, Scores, State
-from dynmm_framework.training.batches import lay_out
+from dynmm_framework.protocols import Context, Scores, State
 from dynmm_framework.training.checkpoint import training_digest
+from dynmm_framework.training.histories import HistoryEncoder
 from dynmm_framework.training.loop import TrainingLog, train
+from dynmm_framework.training.next_item import NextItemSequences, NextItemTask
 from dynmm_framework.training.seeding import seeded
 from dynmm_framework.training.state import load_module_state, module_state
 from dynmm_plugins.s3rec.attributes import Attributes
 from dynmm_plugins.s3rec.config import S3RecConfig
 from dynmm_plugins.s3rec.network import Network, Pretraining
-from dynmm_plugins.s3rec.sequences import Prefixes, TrainingSequences, prepare, to_tensor
-from dynmm_plugins.s3rec.tasks import FineTuningTask, PretrainingTask, Unvalidated
-
-ENCODE_ROWS = 512
-"""Histories encoded at once when serving."""
+from dynmm_plugins.s3rec.prefixes import Prefixes
+from dynmm_plugins.s3rec.task import PretrainingTask
 
 
 class S3Rec:
@@ -64,10 +57,8 @@ class S3Rec:
 
     def __init__(self, config: S3RecConfig) -> None:
         self.config = config
-        self.network: Network | None = None
         self.training_log: TrainingLog | None = None
-        self._empty: FloatArray = np.zeros(config.hidden_size, dtype=np.float32)
-        self._device = "cpu"
+        self._encoder: HistoryEncoder | None = None
 
     def fit(self, data: TrainingData, ctx: Context) -> None:
         """Pre-trains and fine-tunes from scratch.
@@ -76,47 +67,41 @@ class S3Rec:
             StageError: If no user has two training interactions, the column of attributes is not
                 one of lists, or a loss is NaN.
         """
-        sequences = TrainingSequences(data.histories, self.config, device=ctx.device)
-        if not sequences.n_targets:
-            raise StageError(
-                f"stage {ctx.stage}: no user has two training interactions, so there is no next "
-                "item to learn",
-                hint="Check the filters and the split.",
-            )
+        config = self.config
+        sequences = NextItemSequences(
+            data.histories,
+            max_length=config.max_length,
+            batch_size=config.batch_size,
+            loss=config.loss,
+            device=ctx.device,
+        )
+        sequences.refuse_nothing(ctx.stage)
         with seeded(ctx, "initialise"):
-            self.network = Network(self.config, data.n_items)
-        self._device = ctx.device
-        self.network.to(ctx.device)
-        if self.config.pretraining.epochs:
-            self._pretrain(self.network, data, ctx)
-        task = FineTuningTask(self.network, sequences, self._score)
-        self.training_log = train(task, self.config, ctx, name="fine-tuning")
-        items = self.network.vectors.detach().cpu().numpy()
-        self._empty = _popular_direction(items, data.train.item_counts())
+            network = Network(config, data.n_items)
+        encoder = self._encoder = HistoryEncoder(network.to(ctx.device))
+        if config.pretraining.epochs:
+            self._pretrain(encoder, network, data, ctx)
+        task = NextItemTask(network, sequences, encoder.score)
+        self.training_log = train(task, config, ctx, name="fine-tuning")
+        encoder.learn_popularity(data.train.item_counts())
 
     def item_vectors(self) -> Scores:
         """Returns the vectors of all items, ``(n_items, hidden_size)``.
 
         NumPy after training on the CPU, a tensor on its device after training on a GPU.
         """
-        return _deliver(self._fitted().vectors.detach().clone())
+        return self._fitted().item_vectors()
 
     def user_vectors(self, histories: Histories) -> Scores:
         """Returns the last hidden state of each history, ``(len(histories), hidden_size)``.
 
         NumPy after training on the CPU, a tensor on its device after training on a GPU.
         """
-        network = self._fitted()
-        network.eval()
-        with torch.no_grad():
-            return _deliver(self._encode(network, histories))
+        return self._fitted().user_vectors(histories)
 
     def get_state(self) -> State:
         """Returns the weights; empty before ``fit``."""
-        if self.network is None:
-            return {}
-        weights = {f"network.{name}": value for name, value in module_state(self.network).items()}
-        return {**weights, "empty_history": self._empty.copy()}
+        return {} if self._encoder is None else self._encoder.state()
 
     def load_state(self, state: State) -> None:
         """Restores what :meth:`get_state` returned.
@@ -124,34 +109,20 @@ class S3Rec:
         Raises:
             ArtifactError: If the arrays are of another configuration.
         """
-        if not state:
-            self.network = None
-            return
-        missing = [name for name in ("network.items.weight", "empty_history") if name not in state]
-        if missing:
-            raise ArtifactError(
-                f"stored weights do not fit S3-Rec: {', '.join(missing)} missing",
-                hint="They belong to another component; train again.",
+        self._encoder = None
+        if state:
+            self._encoder = HistoryEncoder.restore(
+                state, lambda n_vectors: Network(self.config, n_vectors - 1), owner="S3-Rec"
             )
-        prefix = "network."
-        weights = {
-            name.removeprefix(prefix): value
-            for name, value in state.items()
-            if name.startswith(prefix)
-        }
-        with torch.random.fork_rng(devices=[]):  # initial weights are overwritten at once
-            network = Network(self.config, len(weights["items.weight"]) - 1)
-        load_module_state(network, weights)
-        self.network = network.eval()
-        self._empty = np.array(state["empty_history"], dtype=np.float32)
-        self._device = "cpu"
 
-    def _fitted(self) -> Network:
-        if self.network is None:
+    def _fitted(self) -> HistoryEncoder:
+        if self._encoder is None:
             raise StageError("S3-Rec is not fitted", hint="Call fit or load_state first.")
-        return self.network
+        return self._encoder
 
-    def _pretrain(self, network: Network, data: TrainingData, ctx: Context) -> None:
+    def _pretrain(
+        self, encoder: HistoryEncoder, network: Network, data: TrainingData, ctx: Context
+    ) -> None:
         """Pre-trains the network in place, or loads what an interrupted run had finished."""
         settings = self.config.pretraining
         attributes = Attributes.read(data.items, settings.attributes, stage=ctx.stage)
@@ -189,35 +160,9 @@ class S3Rec:
                 "validate_every": settings.epochs,
             }
         )
-        task = PretrainingTask(module, prefixes, self._score)
-        train(task, loop, Unvalidated(ctx), name="pre-training")
+        task = PretrainingTask(module, prefixes, encoder.score)
+        train(task, loop, ctx, name="pre-training", validate=False, record="pre-training")
         save_arrays(finished, module_state(network), metadata={"digest": digest})
-
-    def _score(self, histories: Histories) -> Tensor:
-        network = self._fitted()
-        return self._encode(network, histories) @ network.vectors.T
-
-    def _encode(self, network: Network, histories: Histories) -> Tensor:
-        """Encodes histories on the network's device, ``(len(histories), hidden_size)``."""
-        newest = histories.last(self.config.max_length)
-        lengths = newest.lengths
-        empty = torch.from_numpy(self._empty).to(self._device)
-        out = empty.repeat(len(newest), 1)
-        order = np.argsort(lengths, kind="stable")
-        order = order[lengths[order] > 0]
-        for start in range(0, len(order), ENCODE_ROWS):
-            rows = order[start : start + ENCODE_ROWS]
-            layout = lay_out(lengths[rows], single=self._device != "cpu")
-            inputs = prepare(
-                layout,
-                lengths[rows],
-                newest.take(rows[layout.order]).items,
-                max_length=self.config.max_length,
-                device=self._device,
-            )
-            states = network(inputs, causal=True, ends_only=True).float()
-            out[to_tensor(rows[layout.order], self._device)] = states
-        return out
 
 
 def _load_finished(path: Path, network: Network, digest: str) -> bool:
@@ -229,20 +174,3 @@ def _load_finished(path: Path, network: Network, digest: str) -> bool:
     except ArtifactError:
         return False  # pre-train again
     return True
-
-
-def _deliver(vectors: Tensor) -> Scores:
-    return vectors if vectors.is_cuda else vectors.numpy()
-
-
-def _popular_direction(items: FloatArray, counts: NDArray[np.int64]) -> FloatArray:
-    """Returns the vector whose inner products with items follow log(1 + count) best.
-
-    Least squares on centred values: a constant added to all scores changes no ranking.
-    """
-    wanted = np.log1p(counts.astype(np.float64))
-    matrix = items.astype(np.float64) - items.mean(axis=0)
-    gram = matrix.T @ matrix
-    ridge = 1e-3 * np.trace(gram) / len(gram) + 1e-12
-    moment = matrix.T @ (wanted - wanted.mean())
-    return np.linalg.solve(gram + ridge * np.eye(len(gram)), moment).astype(np.float32)

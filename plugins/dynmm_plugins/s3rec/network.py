@@ -9,185 +9,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from dynmm_framework.training.dropout import MaskSource
+from dynmm_framework.training.transformer import SequenceTransformer, initialise
 from dynmm_plugins.s3rec.config import S3RecConfig
-from dynmm_plugins.s3rec.sequences import Inputs, PretrainingBatch, Segments
+from dynmm_plugins.s3rec.prefixes import PretrainingBatch, Segments
 
 CHUNK_LOGITS = 1 << 20
 """Logits over the attributes that are held at once."""
 
 
-class Attention(nn.Module):
-    """Multi-head self-attention within each sequence, with an output projection."""
-
-    def __init__(self, config: S3RecConfig) -> None:
-        super().__init__()
-        self.heads = config.heads
-        self.dropout = config.attention_dropout
-        self.query = nn.Linear(config.hidden_size, config.hidden_size)
-        self.key = nn.Linear(config.hidden_size, config.hidden_size)
-        self.value = nn.Linear(config.hidden_size, config.hidden_size)
-        self.output = nn.Linear(config.hidden_size, config.hidden_size)
-
-    def forward(
-        self,
-        query: Tensor,
-        source: Tensor,
-        blocks: tuple[tuple[int, int], ...],
-        bias: list[Tensor | None],
-        masks: MaskSource | None,
-    ) -> Tensor:
-        """Lets queries look at their own sequences.
-
-        Args:
-            query: All positions ``(size, dim)``, or one of each sequence ``(sequences, dim)``.
-            source: All positions, ``(size, dim)``.
-            blocks: Rows and width of each block.
-            bias: What is added to the logits of each block.
-            masks: Source of dropout; ``None`` outside training.
-        """
-        sizes = [rows * width for rows, width in blocks]
-        counts = sizes if len(query) == len(source) else [rows for rows, _ in blocks]
-        pieces = zip(
-            blocks,
-            self.query(query).split(counts),
-            self.key(source).split(sizes),
-            self.value(source).split(sizes),
-            bias,
-            strict=True,
-        )
-        out: Tensor = self.output(torch.cat([self._mix(*piece, masks) for piece in pieces]))
-        return out
-
-    def _mix(
-        self,
-        block: tuple[int, int],
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        bias: Tensor | None,
-        masks: MaskSource | None,
-    ) -> Tensor:
-        width = query.shape[-1] // self.heads
-        q, k, v = (
-            x.view(block[0], -1, self.heads, width).transpose(1, 2) for x in (query, key, value)
-        )
-        if masks is None or not self.dropout or q.is_cuda:
-            mask = None if bias is None else bias.to(q.dtype)
-            rate = self.dropout if masks else 0.0
-            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=rate)
-        else:
-            # With dropout torch has no fused kernel on the CPU.
-            scores = q.mul(width**-0.5) @ k.transpose(2, 3)
-            if bias is not None:
-                scores = scores + bias
-            mixed = masks.dropout(scores.softmax(-1), self.dropout) @ v
-        return mixed.transpose(1, 2).reshape(query.shape)
-
-
-class Block(nn.Module):
-    """Attention and a position-wise feed-forward part, each with dropout, residual and norm."""
-
-    def __init__(self, config: S3RecConfig) -> None:
-        super().__init__()
-        self.attention = Attention(config)
-        self.up = nn.Linear(config.hidden_size, config.feed_forward_size)
-        self.down = nn.Linear(config.feed_forward_size, config.hidden_size)
-        self.dropout = config.dropout
-        self.attention_norm = nn.LayerNorm(config.hidden_size, eps=1e-12)
-        self.feed_forward_norm = nn.LayerNorm(config.hidden_size, eps=1e-12)
-
-    def forward(
-        self,
-        query: Tensor,
-        source: Tensor,
-        blocks: tuple[tuple[int, int], ...],
-        bias: list[Tensor | None],
-        masks: MaskSource | None,
-    ) -> Tensor:
-        """Transforms the queries; arguments as for :meth:`Attention.forward`."""
-        attended = self.attention(query, source, blocks, bias, masks)
-        x = self.attention_norm(query + self._drop(attended, masks))
-        out: Tensor = self.down(F.gelu(self.up(x)))
-        out = self.feed_forward_norm(x + self._drop(out, masks))
-        return out
-
-    def _drop(self, x: Tensor, masks: MaskSource | None) -> Tensor:
-        return masks.dropout(x, self.dropout) if masks else x
-
-
-class Network(nn.Module):
-    """Item vectors plus positions, through post-norm blocks of attention and feed-forward.
-
-    The last row of ``items`` is the mask. Sequences start at the start of their row, oldest item
-    first, and are padded behind their end with any item.
-    """
+class Network(SequenceTransformer):
+    """The shared transformer; the last row of ``items`` is the mask."""
 
     def __init__(self, config: S3RecConfig, n_items: int) -> None:
-        super().__init__()
-        self.items = nn.Embedding(n_items + 1, config.hidden_size)
-        self.positions = nn.Embedding(config.max_length, config.hidden_size)
-        self.norm = nn.LayerNorm(config.hidden_size, eps=1e-12)
-        self.dropout = config.dropout
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
-        initialise(self, config.init_std)
-
-    @property
-    def vectors(self) -> Tensor:
-        """Vectors of the items without the mask, ``(n_items, dim)``."""
-        return self.items.weight[:-1]
-
-    def forward(self, inputs: Inputs, *, causal: bool, ends_only: bool = False) -> Tensor:
-        """Encodes sequences.
-
-        Args:
-            inputs: The sequences.
-            causal: Whether a position sees only itself and those before it (fine-tuning and
-                serving) or all of its sequence (pre-training).
-            ends_only: Return only the state of the newest item of each sequence, which saves
-                most of the last block.
-
-        Returns:
-            Hidden states ``(size, hidden_size)``, or ``(sequences, hidden_size)``.
-        """
-        masks = MaskSource(inputs.items.device) if self.training else None
-        x: Tensor = self.norm(self.items(inputs.items) + self.positions(inputs.positions))
-        if masks:
-            x = masks.dropout(x, self.dropout)
-        bias = _future(inputs) if causal else _padding(inputs)
-        for block in self.blocks[:-1]:
-            x = block(x, x, inputs.blocks, bias, masks)
-        last = self.blocks[-1]
-        if ends_only:
-            # The newest item has nothing but padding behind it, causal or not.
-            padding = _padding(inputs) if causal else bias
-            out: Tensor = last(x[inputs.ends], x, inputs.blocks, padding, masks)
-        else:
-            out = last(x, x, inputs.blocks, bias, masks)
-        return out
-
-
-def _padding(inputs: Inputs) -> list[Tensor | None]:
-    """Returns -inf on the padding of each block, ``(rows, 1, 1, width)``; ``None`` without any."""
-    bias: list[Tensor | None] = []
-    pieces = inputs.lengths.split([rows for rows, _ in inputs.blocks])
-    for (_, width), lengths in zip(inputs.blocks, pieces, strict=True):
-        # Sequences lie shortest first: without a short one in front there is no padding.
-        if not lengths.is_cuda and int(lengths[0]) == width:
-            bias.append(None)
-            continue
-        hidden = torch.arange(width, device=lengths.device) >= lengths[:, None]
-        zeros = torch.zeros(hidden.shape, device=lengths.device)
-        bias.append(zeros.masked_fill_(hidden, -torch.inf)[:, None, None])
-    return bias
-
-
-def _future(inputs: Inputs) -> list[Tensor | None]:
-    """Returns -inf on what is newer than the position, ``(width, width)`` for each block."""
-    device = inputs.lengths.device
-    return [
-        torch.full((width, width), -torch.inf, device=device).triu_(1) for _, width in inputs.blocks
-    ]
+        super().__init__(config, n_items, n_special=1, eps=1e-12)
 
 
 class Pretraining(nn.Module):
@@ -207,7 +41,7 @@ class Pretraining(nn.Module):
         self.map = nn.Linear(config.hidden_size, config.hidden_size)
         self.sp = nn.Linear(config.hidden_size, config.hidden_size)
         for part in (self.attributes, self.aap, self.mip, self.map, self.sp):
-            initialise(part, config.init_std)
+            initialise(part, std=config.init_std)
 
     def forward(self, batch: PretrainingBatch) -> Tensor:
         """Returns the weighted sum of the losses, divided by the number of prefixes."""
@@ -247,15 +81,6 @@ class Pretraining(nn.Module):
         ends = self.network(segments.inputs, causal=False, ends_only=True)
         context, own, foreign = ends[segments.places]
         return pairwise(self.sp(context), own, foreign)
-
-
-def initialise(module: nn.Module, std: float) -> None:
-    """Draws weights from N(0, std²); biases are zero, norms the identity."""
-    for part in module.modules():
-        if isinstance(part, nn.Linear | nn.Embedding):
-            nn.init.normal_(part.weight, std=std)
-        if isinstance(part, nn.Linear):
-            nn.init.zeros_(part.bias)
 
 
 def pairwise(rows: Tensor, own: Tensor, foreign: Tensor) -> Tensor:

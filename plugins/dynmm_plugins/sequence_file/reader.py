@@ -29,12 +29,13 @@ class SequenceFile:
 
     def files(self, ctx: Context) -> Sequence[Path]:
         findings = Findings()
-        path = Path(self.config.path).expanduser()
+        folder = None if self.config.record is None else ctx.fetch(self.config.record)
+        path = _place(folder, self.config.path)
         files = [path]
         with findings.collecting():
             require_file(path)
         if self.config.attributes is not None:
-            files.append(Path(self.config.attributes).expanduser())
+            files.append(_place(folder, self.config.attributes))
             with findings.collecting():
                 require_file(files[1], setting="data.config.attributes")
         findings.raise_if_any()
@@ -51,7 +52,7 @@ class SequenceFile:
                 items = _attributes(file)
         findings.raise_if_any()
         assert pairs is not None
-        name = path.name.removesuffix(".gz").rsplit(".", 1)[0]
+        name = self.config.record or path.name.removesuffix(".gz").rsplit(".", 1)[0]
         return build(name, pairs, items=items, ctx=ctx)
 
     def _pairs(self, path: Path) -> pa.Table:
@@ -87,6 +88,10 @@ class SequenceFile:
             return self.config.layout
         repeated = codes.max() + 1 < len(codes)
         return "pairs" if np.median(lengths) == 2 and repeated else "lines"
+
+
+def _place(folder: Path | None, name: str) -> Path:
+    return Path(name).expanduser() if folder is None else folder / name
 
 
 def _tokens(path: Path, findings: Findings) -> tuple[NDArray[np.int64], pa.Array]:

@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from dynmm_framework.training.folding import UserVectors, distinct_items
+from dynmm_framework.training.folding import VectorBackbone, distinct_items
 from dynmm_framework.training.loop import train
-from dynmm_framework.training.sampling import NegativeSampler
 from dynmm_framework.training.seeding import seeded
-from dynmm_framework.training.state import to_array
+from dynmm_framework.training.triples import TripleSampler, TripleTask, triple_sampler
 from dynmm_plugins.sgl.config import SGLConfig
-from dynmm_plugins.sgl.network import Graph, SGLNetwork, contrast
+from dynmm_plugins.sgl.network import SGLNetwork, contrast
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from numpy.typing import NDArray
     from torch import Tensor
 
     from dynmm_framework.data.tables import Histories, TrainingData
-    from dynmm_framework.protocols import Context, State
+    from dynmm_framework.protocols import Context
+    from dynmm_framework.training.graphs import BipartiteGraph
 
 
-class SGL:
+class SGL(VectorBackbone):
     """LightGCN with a contrastive loss between two random views of the graph.
 
     Wu et al., "Self-supervised graph learning for recommendation", SIGIR 2021, with edge dropout
@@ -53,111 +52,60 @@ class SGL:
     """
 
     def __init__(self, config: SGLConfig) -> None:
+        super().__init__()
         self.config = config
-        self._users: UserVectors | None = None
-        self._items: Tensor | None = None  # (n_items, dim)
 
     def fit(self, data: TrainingData, ctx: Context) -> None:
         histories = distinct_items(data.histories)
         with seeded(ctx, "initialisation"):
             network = SGLNetwork(histories, self.config)
-        train(SGLTask(network, histories, self.config), self.config, ctx)
-        self._users, self._items = network.vectors(histories)
-
-    def item_vectors(self) -> Tensor:
-        return self._fitted()[1]
-
-    def user_vectors(self, histories: Histories) -> Tensor:
-        return self._fitted()[0].of(histories)
-
-    def get_state(self) -> State:
-        if self._users is None or self._items is None:
-            return {}
-        return {"items": to_array(self._items), **self._users.state()}
-
-    def load_state(self, state: State) -> None:
-        self._users = UserVectors.restore(state) if state else None
-        self._items = torch.from_numpy(np.array(state["items"])) if state else None
-
-    def _fitted(self) -> tuple[UserVectors, Tensor]:
-        if self._users is None or self._items is None:
-            raise RuntimeError("sgl is not fitted: call fit or load_state first")
-        return self._users, self._items
+        sampler = triple_sampler(histories, device=ctx.device)
+        train(SGLTask(network, histories, self.config, sampler), self.config, ctx)
+        self.vectors = network.vectors(histories)
 
 
-class TripleSampler:
-    """Draws a user uniformly, then one of its items, then one that it has not.
+class SGLTask(TripleTask[SGLNetwork]):
+    """BPR on final embeddings, InfoNCE between two views, L2 on layer 0 of the batch.
 
-    Users without items, or with all of them, are never drawn.
-
-    Args:
-        histories: Distinct items of every user.
+    Attributes:
+        views: The two views of the present epoch; ``None`` before the first.
     """
 
-    def __init__(self, histories: Histories) -> None:
-        self._negatives = NegativeSampler(histories)
-        self._offsets, self._items = histories.offsets, histories.items
-        self._users = np.flatnonzero((histories.lengths > 0) & (self._negatives.n_free > 0))
-        self.n_draws = len(histories.items) if len(self._users) else 0
+    reduction = "sum"
 
-    def draw(self, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Returns one epoch of triples, ``(3, n_draws)``: users, positives, negatives."""
-        users = self._users[rng.integers(0, max(len(self._users), 1), self.n_draws)]
-        positives = self._items[rng.integers(self._offsets[users], self._offsets[users + 1])]
-        negatives = self._negatives.draw(users, rng=rng)
-        return np.stack([users, positives, negatives]).astype(np.int64)
-
-
-class SGLBatch(NamedTuple):
-    """Triples of users, positives and negatives ``(3, batch)``, and the epoch's two views."""
-
-    triples: Tensor
-    views: tuple[Graph, Graph]
-
-
-class SGLTask:
-    """BPR on final embeddings, InfoNCE between two views, L2 on layer 0 of the batch."""
-
-    def __init__(self, network: SGLNetwork, histories: Histories, config: SGLConfig) -> None:
-        self.module = network
+    def __init__(
+        self,
+        network: SGLNetwork,
+        histories: Histories,
+        config: SGLConfig,
+        sampler: TripleSampler,
+    ) -> None:
+        super().__init__(network, histories, sampler=sampler, batch_size=config.batch_size)
         self.config = config
-        self.histories = histories
-        self.sampler = TripleSampler(histories)
-        self.n_targets = self.sampler.n_draws
-        self.n_batches = -(-self.n_targets // config.batch_size)
-        self._vectors: tuple[UserVectors, Tensor] | None = None
+        self.views: tuple[BipartiteGraph, BipartiteGraph] | None = None
 
-    def batches(self, rng: np.random.Generator) -> Iterator[SGLBatch]:
-        """Yields the batches of one epoch, all with the same two views."""
+    def batches(self, rng: np.random.Generator) -> Iterator[Tensor]:
+        """Yields triples ``(3, batch)``, after the epoch's views have been drawn."""
         if not self.n_targets:
             return
-        device = self.module.embeddings.device
-        drop, views = self.config.edge_drop, self.module.views
-        pair = (views.draw(drop, rng).to(device), views.draw(drop, rng).to(device))
-        triples = torch.from_numpy(self.sampler.draw(rng)).to(device)
-        for part in triples.split(self.config.batch_size, dim=1):
-            yield SGLBatch(part, pair)
+        device, drop = self.module.embeddings.device, self.config.edge_drop
+        one, other = (self.module.edges.without(drop, rng=rng).to(device) for _ in range(2))
+        self.views = one, other
+        yield from super().batches(rng)
 
-    def loss(self, batch: SGLBatch) -> Tensor:
-        self._vectors = None
+    def loss(self, batch: Tensor) -> Tensor:
         config, n_users = self.config, self.module.n_users
-        users, positives, negatives = batch.triples
+        users, positives, negatives = batch
         nodes = torch.cat([users, positives + n_users, negatives + n_users])
         final = self.module(self.module.graph)[nodes]
         user, positive, negative = final.view(3, len(users), -1)  # each (batch, d)
         loss = F.softplus((user * (negative - positive)).sum(-1)).sum()
         loss = loss + config.regularisation / 2 * self.module.embeddings[nodes].square().sum()
         if config.ssl_weight:
+            assert self.views is not None  # batches draws them
             sides = [self.module.n_users, self.module.n_items]
-            one, other = (self.module(view).split(sides) for view in batch.views)
+            one, other = (self.module(view).split(sides) for view in self.views)
             for side, own in enumerate((users, positives)):
                 between = contrast(one[side][own], other[side], own, config.temperature)
                 loss = loss + config.ssl_weight * between
         return loss
-
-    def score(self, histories: Histories) -> Tensor:
-        # All chunks of one validation share one propagation.
-        if self._vectors is None:
-            self._vectors = self.module.vectors(self.histories)
-        users, items = self._vectors
-        return users.of(histories) @ items.T

@@ -1,4 +1,4 @@
-"""Batches of both phases: masks and segments for pre-training, targets for fine-tuning."""
+"""Batches of pre-training: prefixes with masks, and segments."""
 
 from __future__ import annotations
 
@@ -12,30 +12,12 @@ from numpy.typing import NDArray
 from dynmm_framework.data.tables import Histories
 from dynmm_framework.training.batches import Layout, lay_out, random_batches
 from dynmm_framework.training.sampling import NegativeSampler
+from dynmm_framework.training.sequences import Inputs, prepare, to_tensor
 from dynmm_plugins.s3rec.attributes import Attributes
 from dynmm_plugins.s3rec.config import S3RecConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """Sequences for the network, shortest first, with padding behind their ends.
-
-    Attributes:
-        items: Item ids, ``n_items`` for the mask, ``(size,)``.
-        positions: ``(size,)``; ``max_length - 1`` for the newest item of a sequence.
-        lengths: Length of each sequence, ``(sequences,)``.
-        ends: Place of the newest item of each sequence, ``(sequences,)``.
-        blocks: Rows and width of each rectangle of sequences.
-    """
-
-    items: Tensor
-    positions: Tensor
-    lengths: Tensor
-    ends: Tensor
-    blocks: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -78,56 +60,6 @@ class PretrainingBatch:
     attributes: Tensor
     offsets: Tensor
     segments: Segments | None
-
-
-@dataclass(frozen=True)
-class Batch:
-    """One step of fine-tuning.
-
-    Attributes:
-        inputs: The sequences.
-        cells: Place in ``inputs`` of each real position, ``(n,)``.
-        targets: The item that follows each, ``(n,)``.
-        negatives: ``(n, 1)`` for binary cross-entropy, ``None`` for full cross-entropy.
-    """
-
-    inputs: Inputs
-    cells: Tensor
-    targets: Tensor
-    negatives: Tensor | None
-
-
-def to_tensor(array: NDArray[Any], device: str) -> Tensor:
-    """Returns ids as int64 on a device."""
-    import torch
-
-    return torch.from_numpy(array.astype(np.int64, copy=False)).to(device)
-
-
-def prepare(
-    layout: Layout, lengths: NDArray[Any], items: NDArray[Any], *, max_length: int, device: str
-) -> Inputs:
-    """Fills a layout with items.
-
-    Args:
-        layout: Layout of sequences of these lengths.
-        lengths: Length of each sequence, at most ``max_length``.
-        items: The sequences' items in the order of ``layout.cells``.
-        max_length: Positions of the network.
-        device: Where the tensors are put.
-    """
-    placed = np.zeros(layout.size, dtype=np.int64)
-    placed[layout.cells] = items
-    positions = np.zeros(layout.size, dtype=np.int64)
-    ordered = lengths[layout.order]
-    positions[layout.cells] = max_length - np.repeat(ordered, ordered) + layout.steps
-    return Inputs(
-        items=to_tensor(placed, device),
-        positions=to_tensor(positions, device),
-        lengths=to_tensor(ordered, device),
-        ends=to_tensor(layout.ends, device),
-        blocks=layout.blocks,
-    )
 
 
 class Prefixes:
@@ -221,48 +153,3 @@ class Prefixes:
 
     def _tensor(self, array: NDArray[Any]) -> Tensor:
         return to_tensor(array, self.device)
-
-
-class TrainingSequences:
-    """Sequences for fine-tuning: every item but the last, to predict every item but the first.
-
-    Args:
-        histories: Training history of each user; those shorter than two items are left out.
-        config: Maximum length, batch size and loss.
-        device: Where batches are put.
-    """
-
-    def __init__(self, histories: Histories, config: S3RecConfig, *, device: str) -> None:
-        self.config, self.device = config, device
-        self.items = histories.items
-        self.sampler = NegativeSampler(histories)
-        lengths = np.minimum(histories.lengths - 1, config.max_length)
-        self.users = np.flatnonzero(lengths > 0)
-        self.lengths = lengths[self.users]
-        self.starts = histories.offsets[1:][self.users] - 1 - self.lengths
-        self.n_targets = int(self.lengths.sum())
-        self.n_batches = -(-len(self.users) // config.batch_size)
-
-    def batches(self, rng: np.random.Generator) -> Iterator[Batch]:
-        """Yields the batches of one epoch, in random order and with fresh negatives."""
-        for rows in random_batches(len(self.lengths), self.config.batch_size, rng=rng):
-            yield self._batch(rows, rng)
-
-    def _batch(self, rows: NDArray[np.int64], rng: np.random.Generator) -> Batch:
-        lengths = self.lengths[rows]
-        layout = lay_out(lengths, single=self.device != "cpu")
-        owner = np.repeat(rows[layout.order], lengths[layout.order])
-        source = self.starts[owner] + layout.steps
-        negatives = None
-        if self.config.loss == "bce":
-            drawn = self.sampler.draw(self.users[owner][:, None], rng=rng)
-            negatives = to_tensor(drawn, self.device)
-        length = self.config.max_length
-        return Batch(
-            inputs=prepare(
-                layout, lengths, self.items[source], max_length=length, device=self.device
-            ),
-            cells=to_tensor(layout.cells, self.device),
-            targets=to_tensor(self.items[source + 1], self.device),
-            negatives=negatives,
-        )

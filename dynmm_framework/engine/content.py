@@ -1,0 +1,104 @@
+"""The stages of content: encoding the items, and aligning what comes out with the backbone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dynmm_framework.artifacts.arrays import save_arrays
+from dynmm_framework.artifacts.store import StageWriter
+from dynmm_framework.data.features import Features
+from dynmm_framework.data.tables import Histories
+from dynmm_framework.engine.digest import content_key, encoder_parts
+from dynmm_framework.engine.fitting import STATE_FILE, blamed
+from dynmm_framework.engine.plan import PlannedStage
+from dynmm_framework.features.cache import FeatureCache
+from dynmm_framework.features.encode import encode_items
+from dynmm_framework.features.locate import locate_files
+from dynmm_framework.protocols import AlignAdapter, Backbone, FloatArray
+
+if TYPE_CHECKING:
+    from dynmm_framework.engine.stages import Workbench
+
+INPUTS: Mapping[str, str] = {"text": "text", "vision": "image", "audio": "audio"}
+"""What an encoder of each modality reads; also the column of the item table."""
+FEATURES_FOLDER = "features"
+"""Folder of encoded items, beside the stages, shared by all runs."""
+
+
+def encode(bench: Workbench, stage: PlannedStage, writer: StageWriter) -> Mapping[str, Any]:
+    """Encodes one modality of all items."""
+    loaded = bench.loaded
+    name = stage.label.removeprefix("encoders/")
+    ref = getattr(loaded.pipeline.encoders, name)
+    items, ctx = bench.dataset.items, bench.context(stage, writer)
+    files: list[str | None] = []
+    if ref.media is not None:
+        ids = items["id"].to_pylist()
+        files = locate_files(ids, ref.media.pattern, folder=Path(ref.media.folder).expanduser())
+    compute = loaded.pipeline.compute
+    started = time.perf_counter()
+    with blamed(loaded.components[stage.label], stage):
+        encoded = encode_items(
+            bench.component(stage.label),
+            items,
+            modality=INPUTS[name],
+            cache=FeatureCache(bench.store.root / FEATURES_FOLDER),
+            ctx=ctx,
+            identity=content_key(encoder_parts(loaded, stage.label, bench.surroundings.registry)),
+            files=files,
+            engine=compute.engine,
+            n_workers=compute.workers,
+        )
+    encoded.save(writer.folder)
+    return {"encode_seconds": time.perf_counter() - started, "device": bench.device, **ctx.records}
+
+
+def align(bench: Workbench, stage: PlannedStage, writer: StageWriter) -> Mapping[str, Any]:
+    """Trains the alignment on the finished backbone and the encoded items."""
+    from dynmm_framework.evaluation.efficiency import PeakMemory
+
+    component = bench.component(stage.label)
+    backbone = bench.fitted(bench.loaded.backbone_label, stage.model_seed)
+    ctx = bench.context(stage, writer, validator=bench.validator)
+    data = bench.training_data(stage.label)
+    registered = bench.loaded.components[stage.label]
+    started = time.perf_counter()
+    with PeakMemory(bench.device) as peak, blamed(registered, stage):
+        component.fit(data, backbone, ctx)
+    seconds = time.perf_counter() - started
+    metadata = {"component": registered.identity}
+    save_arrays(writer.folder / STATE_FILE, component.get_state(), metadata=metadata)
+    return {
+        "fit_seconds": seconds,
+        "peak_rss_bytes": peak.rss_bytes,
+        "peak_gpu_bytes": peak.gpu_bytes,
+        "device": bench.device,
+        **ctx.records,
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class Aligned:
+    """An alignment and what it stands on, as something that gives vectors like a backbone."""
+
+    adapter: AlignAdapter
+
+    @classmethod
+    def attached(
+        cls, adapter: AlignAdapter, features: Mapping[str, Features], backbone: Backbone
+    ) -> Aligned:
+        """Puts a restored adapter on its backbone and on features."""
+        adapter.attach(features, backbone)
+        return cls(adapter)
+
+    def item_vectors(self) -> FloatArray:
+        """Returns joint latents of all items, ``(n_items, d)``."""
+        return self.adapter.item_latents()
+
+    def user_vectors(self, histories: Histories) -> FloatArray:
+        """Returns joint latents of users, ``(len(histories), d)``."""
+        return self.adapter.user_latents(histories)

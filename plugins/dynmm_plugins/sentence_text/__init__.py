@@ -1,0 +1,1 @@
+"""the sentence encoder of texts."""

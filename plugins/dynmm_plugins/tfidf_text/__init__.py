@@ -1,0 +1,1 @@
+"""texts by TF-IDF and truncated SVD."""

@@ -1,0 +1,1 @@
+"""images by the networks of timm."""

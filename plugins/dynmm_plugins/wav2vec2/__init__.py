@@ -1,0 +1,1 @@
+"""sounds by wav2vec 2.0."""
