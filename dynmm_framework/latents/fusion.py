@@ -10,6 +10,7 @@ among them by name:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -86,15 +87,15 @@ class CrossAttentionFusion(nn.Module):
 
     Args:
         n_modalities: Number of modalities; the first one asks.
-        dim: Width, a multiple of ``heads``.
-        heads: Attention heads.
+        dim: Width.
+        heads: Most attention heads; as many as divide the width.
     """
 
     def __init__(self, n_modalities: int, dim: int, *, heads: int = 4) -> None:
         super().__init__()
         self.kind = nn.Parameter(torch.randn(n_modalities, dim) * 0.02)
         self.missing = nn.Parameter(torch.zeros(dim))
-        self.attention = nn.MultiheadAttention(dim, heads, batch_first=True)
+        self.attention = nn.MultiheadAttention(dim, math.gcd(dim, heads), batch_first=True)
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, inputs: Sequence[Tensor], present: Tensor) -> Tensor:

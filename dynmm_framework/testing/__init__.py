@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dynmm_framework.testing.conformance import BackboneConformance, BaselineConformance
+    from dynmm_framework.testing.conformance.align import AlignConformance
     from dynmm_framework.testing.conformance.encoder import (
         EncoderConformance,
         FeatureReaderConformance,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from dynmm_framework.testing.generated import generate_dataset
 
 __all__ = [
+    "AlignConformance",
     "BackboneConformance",
     "BaselineConformance",
     "ContextFactory",
@@ -51,6 +53,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "AlignConformance": "conformance.align",
     "BackboneConformance": "conformance",
     "BaselineConformance": "conformance",
     "ContextFactory": "contexts",

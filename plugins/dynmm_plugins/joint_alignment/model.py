@@ -104,7 +104,7 @@ class JointAlignment:
             )
         vectors = as_array(backbone.item_vectors())
         self._counts = counts = data.train.item_counts()
-        self._scaler = Standardiser.fit({"cf": _collaborative(vectors, counts), **data.features})
+        self._scaler = Standardiser.fit(_in_order(_collaborative(vectors, counts), data.features))
         predicted = self._fit_map(data, vectors, counts, ctx)
         if self.config.similarity:
             self._directions = {
@@ -170,7 +170,7 @@ class JointAlignment:
                 to_device(user_vectors(backbone, histories), device),
                 torch.from_numpy(targets).to(device),
             ),
-            names=("cf", *data.features),
+            names=tuple(self._scaler.means),
             config=config,
             vectors_of=_validation_users(backbone, ctx),
         )
@@ -197,7 +197,7 @@ class JointAlignment:
     def _fit_weights(self, learning: Inputs, ctx: Context) -> None:
         attached = self._attached
         assert attached is not None
-        names = ["latent", *attached.content, *(["rarity"] if self.config.rarity else [])]
+        names = self._names
         # Without validation users: the terms as they are, rarity left out.
         first = [1.0, *(1.0 for _ in attached.content), *([0.0] if self.config.rarity else [])]
         self._weights = {
@@ -278,8 +278,8 @@ class JointAlignment:
         terms = self._item_terms(attached.inputs)
         latents = np.where(
             attached.mapped[:, None],
-            mixed(terms, self._weights["mapped"]),
-            mixed(terms, self._weights["known"]),
+            mixed({name: terms[name] for name in self._names}, self._weights["mapped"]),
+            mixed({name: terms[name] for name in self._names}, self._weights["known"]),
         )
         offset = BEHIND if self.config.cold_offset is None else self.config.cold_offset
         offsets = np.where(attached.mapped, np.float32(offset), np.float32(0))
@@ -289,7 +289,7 @@ class JointAlignment:
         """Returns latents of users, ``(len(histories), d)``."""
         self._ready()
         terms = self._user_terms(histories)
-        chosen = [terms[name] for name in self._weights["known"]]
+        chosen = [terms[name] for name in self._names]
         ones = np.ones((len(histories), 1), np.float32)
         return np.concatenate([*chosen, ones], axis=1)
 
@@ -355,6 +355,11 @@ class JointAlignment:
             part, _, name = key.partition("/")
             parts.setdefault(part, {})[name] = np.asarray(value)
         self._scaler = Standardiser.restore(parts.get("scaler", {}))
+        named = _in_order(None, self._scaler.means)
+        self._scaler = Standardiser(
+            {name: self._scaler.means[name] for name in named},
+            {name: self._scaler.scales[name] for name in named},
+        )
         self._counts = parts.get("items", {}).get("counts", np.empty(0, np.int64))
         self._map = ContentMap.restore(parts["map"]) if parts.get("map") else None
         self._directions = {
@@ -375,6 +380,12 @@ class JointAlignment:
         load_module_state(self.aligner, weights)
 
     # Small parts.
+
+    @property
+    def _names(self) -> list[str]:
+        """The terms of a score, in the order in which they stand in a latent."""
+        rarity = ["rarity"] if self.config.rarity else []
+        return ["latent", *sorted(self._directions), *rarity]
 
     def _dim(self, width: int) -> int:
         dim = self.config.dim or width
@@ -408,6 +419,12 @@ class JointAlignment:
 def _collaborative(vectors: FloatArray, counts: NDArray[np.int64]) -> Features:
     """The collaborative vectors as a modality, missing without training interactions."""
     return Features(vectors, counts > 0)
+
+
+def _in_order(cf: Any, features: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns modalities in the one order that stored and fresh adapters share: ``cf`` first."""
+    rest = {name: features[name] for name in sorted(features) if name != "cf"}
+    return {"cf": features.get("cf", cf), **rest}
 
 
 def _rarity(counts: NDArray[np.int64]) -> FloatArray:

@@ -1,0 +1,160 @@
+"""Encoders and alignment in a run: stages, keys, what the run keeps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dynmm_framework import load_pipeline
+from dynmm_framework.engine.plan import make_plan
+from dynmm_framework.engine.run import run
+from dynmm_framework.errors import ConfigError
+from dynmm_framework.testing import generate_dataset
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("content")
+    generate_dataset(folder / "media", n_users=80, n_items=48).save(folder / "data")
+    return folder
+
+
+def pipeline(saved: Path, **changed: Any) -> dict[str, Any]:
+    return {
+        "version": 1,
+        "data": {"name": "saved_dataset", "config": {"path": str(saved / "data")}},
+        "split": {"strategy": "leave_one_out"},
+        "backbone": {"name": "bpr_mf", "config": {"epochs": 3, "dim": 8}},
+        "encoders": {"text": {"name": "tfidf_text", "config": {"dim": 8}}},
+        "align": {"name": "joint_alignment", "config": {"epochs": 1, "hidden": 8}},
+        "evaluate": {"at": [10]},
+        "compute": {"device": "cpu", "threads": 1},
+        **changed,
+    }
+
+
+def stages(mapping: dict[str, Any], runs: Path) -> dict[str, str]:
+    plan = make_plan(load_pipeline(mapping), runs_dir=runs)
+    return {stage.name: stage.key for stage in plan.stages}
+
+
+@pytest.fixture(scope="module")
+def finished(saved: Path) -> Any:
+    return run(load_pipeline(pipeline(saved)), runs_dir=saved / "runs")
+
+
+def test_the_alignment_is_compared_with_its_backbone(finished: Any) -> None:
+    assert list(finished.metrics["recommenders"]) == ["joint_alignment", "bpr_mf"]
+    assert finished.label == "joint_alignment"
+    assert {c["b"] for c in finished.metrics["comparisons"]} == {"bpr_mf"}
+    assert finished.metrics["efficiency"]["joint_alignment"]["fit_seconds"] > 0
+
+
+def test_a_run_serves_its_alignment_without_the_cache(finished: Any, saved: Path) -> None:
+    import shutil
+
+    copy = saved / "alone"
+    shutil.copytree(finished.folder, copy)
+    alone = type(finished).load(copy)
+    user = alone.dataset.users["id"][0].as_py()
+    found = alone.recommend(user, k=5)
+    assert found == finished.recommend(user, k=5)
+    vectors = alone.vectors("joint_alignment", known="test")
+    ranked = alone.ranking.to_pandas()
+    first = ranked[(ranked.recommender == "joint_alignment") & (ranked["rank"] == 1)].iloc[0]
+    score = vectors.users[first["user"]] @ vectors.items[first["item"]]
+    assert score == pytest.approx(first["score"], abs=1e-4)
+
+
+def test_the_run_keeps_features_and_what_is_missing(finished: Any) -> None:
+    kept = {path.relative_to(finished.folder).as_posix() for path in finished.folder.rglob("*")}
+    assert {"features/text/features.safetensors", "features/text/missing.parquet"} <= kept
+    assert "features/text/features.safetensors" in finished.manifest.files
+
+
+def test_a_second_run_computes_nothing(finished: Any, saved: Path) -> None:
+    plan = make_plan(load_pipeline(pipeline(saved)), runs_dir=saved / "runs")
+    assert all(stage.cached for stage in plan.stages)
+
+
+def test_changing_the_alignment_leaves_backbone_and_features_alone(saved: Path) -> None:
+    before = stages(pipeline(saved), saved / "runs")
+    changed = {"name": "joint_alignment", "config": {"epochs": 1, "hidden": 16}}
+    after = stages(pipeline(saved, align=changed), saved / "runs")
+    different = {name for name in before if before[name] != after[name]}
+    assert different == {
+        "align/joint_alignment/seed-7",
+        "rank/joint_alignment/seed-7/full",
+    }
+
+
+def test_changing_the_encoder_leaves_the_backbone_alone(saved: Path) -> None:
+    before = stages(pipeline(saved), saved / "runs")
+    encoders = {"text": {"name": "tfidf_text", "config": {"dim": 4}}}
+    after = stages(pipeline(saved, encoders=encoders), saved / "runs")
+    different = {name for name in before if before[name] != after[name]}
+    assert different == {
+        "encode/text",
+        "align/joint_alignment/seed-7",
+        "rank/joint_alignment/seed-7/full",
+    }
+
+
+def test_changed_files_of_a_pattern_change_the_key(saved: Path, tmp_path: Path) -> None:
+    source = np.random.default_rng(0).normal(size=(48, 4)).astype(np.float32)
+    np.save(tmp_path / "v.npy", source)
+    (tmp_path / "a.wav").write_bytes(b"x")
+    encoder = {
+        "name": "precomputed",
+        "config": {"path": str(tmp_path / "v.npy")},
+        "media": {"pattern": "{id}.wav", "folder": str(tmp_path)},
+    }
+    mapping = pipeline(saved, encoders={"audio": encoder})
+    before = stages(mapping, saved / "runs")["encode/audio"]
+    (tmp_path / "b.wav").write_bytes(b"y")
+    assert stages(mapping, saved / "runs")["encode/audio"] != before
+
+
+def test_three_modalities_run_together(saved: Path, tmp_path: Path) -> None:
+    for name, width in (("vision", 6), ("audio", 5)):
+        rows = np.random.default_rng(width).normal(size=(48, width)).astype(np.float32)
+        np.save(tmp_path / f"{name}.npy", rows)
+    encoders = {
+        "text": {"name": "tfidf_text", "config": {"dim": 8}},
+        **{
+            name: {"name": "precomputed", "config": {"path": str(tmp_path / f"{name}.npy")}}
+            for name in ("vision", "audio")
+        },
+    }
+    align = {"name": "cross_attention", "config": {"epochs": 1, "hidden": 8, "align_weight": 0.1}}
+    done = run(
+        load_pipeline(pipeline(saved, encoders=encoders, align=align)), runs_dir=tmp_path / "runs"
+    )
+    assert done.label == "cross_attention"
+    assert (done.folder / "features" / "audio").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"encoders": {}}, "align needs encoders"),
+        ({"backbone": None, "baseline": "popularity"}, "align needs a backbone"),
+        (
+            {"encoders": {"vision": {"name": "tfidf_text"}}},
+            "encoders.vision.name: tfidf_text encodes text, not vision",
+        ),
+        ({"align": {"name": "joint_alignmnet"}}, "did you mean joint_alignment?"),
+        (
+            {"encoders": {"text": {"name": "tfidf_text", "config": {"dims": 3}}}},
+            "did you mean dim?",
+        ),
+        ({"encoders": {"image": {"name": "timm_image"}}}, "encoders.image: unknown field"),
+    ],
+)
+def test_a_wrong_pipeline_is_refused(saved: Path, changed: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_pipeline(pipeline(saved, **changed))
+    assert message in str(caught.value)
