@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 import subprocess
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -23,20 +21,10 @@ from dynmm_framework.artifacts.sources import Fetcher
 from dynmm_framework.catalogue import load_catalogue
 from dynmm_framework.config.load import load_pipeline
 from dynmm_framework.errors import ArtifactError
-from dynmm_framework.specs import ComponentSpec
 from dynmm_framework.verification import find_claims, prepare
 from dynmm_registry.plugin import dynmm_register_records
 
 ROOT = Path(__file__).parent.parent.parent
-HOOKS = {
-    "backbone": "dynmm_register_backbones",
-    "baseline": "dynmm_register_baselines",
-    "encoder": "dynmm_register_encoders",
-    "adapter": "dynmm_register_adapters",
-    "evidence": "dynmm_register_evidence_extractors",
-    "language_model": "dynmm_register_language_models",
-    "dataset": "dynmm_register_datasets",
-}
 
 
 @pytest.fixture(scope="module")
@@ -79,12 +67,12 @@ def test_sources_are_tied_to_one_version(registry: Registry) -> None:
 
 
 def test_component_records_agree_with_the_plugins(registry: Registry) -> None:
+    catalogue = load_catalogue()
     for record in registry.records("component"):
         assert isinstance(record, ComponentRecord)
-        module = importlib.import_module(f"dynmm_plugins.{record.name}.plugin")
-        specs: Iterable[ComponentSpec] = getattr(module, HOOKS[record.provides])()
-        (spec,) = [spec for spec in specs if spec.name == record.name]
-        assert (spec.extra or None) == record.extra, record.name
+        component = catalogue.find(record.provides, record.name)
+        assert component.provider.distribution == record.distribution, record.name
+        assert (component.spec.extra or None) == record.extra, record.name
 
 
 def test_verified_metrics_name_pipelines_and_datasets_of_the_registry(registry: Registry) -> None:
