@@ -48,6 +48,7 @@ CHOICES: tuple[Choice, ...] = (
     Choice(("encoders", "vision"), kinds=("encoder",)),
     Choice(("encoders", "audio"), kinds=("encoder",)),
     Choice(("align",), kinds=("adapter",), slot="align"),
+    Choice(("ablation", "*", "align"), kinds=("adapter",), slot="align"),
     Choice(("evaluate", "compare_with", "*"), kinds=("baseline", "backbone")),
     Choice(("tracking",), settings=("options",)),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ class LoadedPipeline:
     overrides: tuple[str, ...] = ()
 
     def is_aligned(self, label: str) -> bool:
-        """Tells whether a recommender is the alignment, which stands on the backbone."""
+        """Tells whether a recommender is an alignment, which stands on the backbone."""
         return self.components[label].kind == "adapter"
 
     @property
@@ -185,6 +185,26 @@ def _plain(value: Any, path: KeyPath, problems: list[Problem]) -> Any:
     return None
 
 
+def _complete_ablations(data: dict[str, Any]) -> None:
+    """Fills every ablation's alignment up with what the pipeline's own has."""
+    whole, variants = data.get("align"), data.get("ablation")
+    if isinstance(whole, str):
+        whole = {"name": whole}
+    if not isinstance(whole, dict) or not isinstance(variants, list):
+        return
+    for variant in variants:
+        if not isinstance(variant, dict):
+            continue
+        change = variant.get("align") or {}
+        if isinstance(change, str):
+            change = {"name": change}
+        own, config = whole.get("config") or {}, change.get("config") or {}
+        if isinstance(own, dict) and isinstance(config, dict):
+            name = change.get("name", whole.get("name"))
+            kept = own if name == whole.get("name") else {}
+            variant["align"] = {**change, "name": name, "config": {**kept, **config}}
+
+
 # Checking.
 
 
@@ -203,6 +223,7 @@ class _Checked:
 
     def problems(self) -> list[Problem]:
         """Checks everything; afterwards, if nothing is wrong, ``pipeline`` is set."""
+        _complete_ablations(self.settings.data)
         envelope, findings = check(Pipeline, self.settings.data)
         models = self._check_components()
         self.findings += [self._directed(finding, models) for finding in findings]
@@ -353,7 +374,9 @@ class _Checked:
         own = [("align",), ("backbone",), ("baseline",)]
         first: list[KeyPath] = [path for path in own if getattr(given, path[0]) is not None]
         others = range(len(given.evaluate.compare_with))
-        paths: Iterable[KeyPath] = [*first, *(("evaluate", "compare_with", i) for i in others)]
+        paths: list[KeyPath] = [*first, *(("evaluate", "compare_with", i) for i in others)]
+        paths += [("align",) for _ in given.controls]
+        paths += [("ablation", i, "align") for i in range(len(given.ablation))]
         labels = dict(zip(given.recommenders, paths, strict=True))
         encoders = {f"encoders/{name}": ("encoders", name) for name in given.encoders.given}
         everything = {"data": ("data",), **encoders, **labels}

@@ -356,6 +356,19 @@ class Encoders(Block):
         return {name: ref for name, ref in found.items() if ref is not None}
 
 
+class Ablation(Block):
+    """A variant of the alignment, compared with the whole."""
+
+    name: str = Field(min_length=1)
+    """What is different, such as ``without similarity``; part of its label."""
+    align: ComponentRef | None = None
+    """What to change. Settings that are not named are those of the pipeline's own ``align``."""
+
+
+Control = Literal["shuffled_features", "popularity_bias"]
+"""What an alignment's gain could come from besides content; see ``controls`` of a pipeline."""
+
+
 class TrackingBlock(Block):
     """Experiment tracker, provided by a plugin."""
 
@@ -383,6 +396,13 @@ class Pipeline(Block):
     align: ComponentRef | None = None
     """Brings the backbone's vectors and the encoders' together; then it is the pipeline's
     recommender, and the backbone alone is compared with it."""
+    ablation: list[Ablation] = []
+    """Variants of the alignment, each trained and compared with it."""
+    controls: list[Control] = []
+    """Controls of the alignment: ``shuffled_features`` is the same with every item's vectors
+    dealt to another, ``popularity_bias`` is the backbone with a term in popularity alone. What
+    they reach does not come from content.
+    """
     evaluate: EvaluateBlock = EvaluateBlock()
     compute: ComputeBlock = ComputeBlock()
     tracking: TrackingBlock | None = None
@@ -406,7 +426,19 @@ class Pipeline(Block):
             raise ValueError("align needs a backbone to stand on")
         if self.align is not None and not self.encoders.given:
             raise ValueError("align needs encoders, such as encoders: {text: sentence_text}")
+        if self.align is None and (self.ablation or self.controls):
+            raise ValueError("ablation and controls are of an alignment, and there is none (align)")
+        names = [fold(variant.name) for variant in self.ablation]
+        if repeated := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"two ablations are named {', '.join(sorted(repeated))}")
+        if clash := {*names} & {*self.controls}:
+            raise ValueError(f"{', '.join(sorted(clash))} is a control's name, not an ablation's")
         return self
+
+    @field_validator("controls")
+    @classmethod
+    def _each_control_once(cls, value: list[Control]) -> list[Control]:
+        return _distinct(value)
 
     @property
     def model_seeds(self) -> tuple[int, ...]:
@@ -416,7 +448,8 @@ class Pipeline(Block):
     def recommenders(self) -> dict[str, ComponentRef]:
         """All recommenders by the label under which their numbers appear, the pipeline's own first.
 
-        The label is the folded name; a name that appears again gets ``#2``, ``#3`` …
+        The label is the folded name; a name that appears again gets ``#2``, ``#3`` … Controls and
+        ablations come last, as the alignment's label, a dash, and what they are.
         """
         labels: dict[str, ComponentRef] = {}
         own = (self.align, self.backbone, self.baseline)
@@ -424,4 +457,25 @@ class Pipeline(Block):
             name = fold(ref.name.rsplit("/", 1)[-1])
             number = 1 + sum(label.split("#")[0] == name for label in labels)
             labels[name if number == 1 else f"{name}#{number}"] = ref
+        if self.align is not None:
+            whole = next(iter(labels))
+            labels |= {f"{whole}-{control}": self.align for control in self.controls}
+            labels |= {
+                f"{whole}-{fold(variant.name)}": variant.align or self.align
+                for variant in self.ablation
+            }
         return labels
+
+    @property
+    def aligned(self) -> tuple[str, ...]:
+        """Labels of the alignment, its controls and its variants."""
+        if self.align is None:
+            return ()
+        labels = list(self.recommenders)
+        extra = len(self.controls) + len(self.ablation)
+        return (labels[0], *labels[len(labels) - extra :])
+
+    def control_of(self, label: str) -> Control | None:
+        """Returns the control that a recommender is, if it is one."""
+        found = (control for control in self.controls if label.endswith(f"-{control}"))
+        return next(found, None)

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from dynmm_framework.artifacts.arrays import save_arrays
 from dynmm_framework.artifacts.store import StageWriter
+from dynmm_framework.config.pipeline import Control
 from dynmm_framework.data.features import Features
 from dynmm_framework.data.tables import Histories
 from dynmm_framework.engine.digest import content_key, encoder_parts
 from dynmm_framework.engine.fitting import STATE_FILE, blamed
 from dynmm_framework.engine.plan import PlannedStage
+from dynmm_framework.engine.seeds import spawn_rng
 from dynmm_framework.features.cache import FeatureCache
 from dynmm_framework.features.encode import encode_items
 from dynmm_framework.features.locate import locate_files
@@ -38,7 +40,7 @@ def encode(bench: Workbench, stage: PlannedStage, writer: StageWriter) -> Mappin
     files: list[str | None] = []
     if ref.media is not None:
         ids = items["id"].to_pylist()
-        files = locate_files(ids, ref.media.pattern, folder=Path(ref.media.folder).expanduser())
+        files = locate_files(ids, ref.media.pattern, folder=ref.media.folder)
     compute = loaded.pipeline.compute
     started = time.perf_counter()
     with blamed(loaded.components[stage.label], stage):
@@ -52,6 +54,7 @@ def encode(bench: Workbench, stage: PlannedStage, writer: StageWriter) -> Mappin
             files=files,
             engine=compute.engine,
             n_workers=compute.workers,
+            address=compute.address,
         )
     encoded.save(writer.folder)
     return {"encode_seconds": time.perf_counter() - started, "device": bench.device, **ctx.records}
@@ -78,6 +81,24 @@ def align(bench: Workbench, stage: PlannedStage, writer: StageWriter) -> Mapping
         "peak_gpu_bytes": peak.gpu_bytes,
         "device": bench.device,
         **ctx.records,
+    }
+
+
+def seen_features(
+    features: Mapping[str, Features], control: Control | None, *, seed: int
+) -> Mapping[str, Features]:
+    """Returns the features as a control sees them; as they are without one.
+
+    Args:
+        features: Features by modality.
+        control: The control, if the recommender is one.
+        seed: The pipeline's seed.
+    """
+    if control != "shuffled_features":
+        return features
+    return {
+        name: found.shuffled(spawn_rng(seed, f"controls/shuffled_features/{name}"))
+        for name, found in features.items()
     }
 
 

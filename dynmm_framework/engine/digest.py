@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-import re
 import sys
 from collections.abc import Mapping
 from functools import cache
@@ -86,14 +85,17 @@ def encoder_parts(loaded: LoadedPipeline, label: str, registry: Registry) -> dic
 
 
 def media_digest(media: MediaBlock) -> str:
-    """Returns a digest of names, sizes and times of the files that a pattern may mean."""
-    pattern = re.sub(r"\{id\}", "*", media.pattern)
-    folder = Path(media.folder).expanduser()
-    digest = hashlib.sha256(pattern.encode())
-    for path in sorted(folder.glob(pattern)):
-        stat = path.stat()
-        name = path.relative_to(folder).as_posix()
-        digest.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+    """Returns a digest of names, sizes and times of the files that a pattern may mean.
+
+    Raises:
+        ConfigError: If the pattern names no item.
+    """
+    from dynmm_framework.features.locate import possible_files
+
+    digest = hashlib.sha256(media.pattern.encode())
+    for name, stat in possible_files(media.pattern, folder=media.folder):
+        line = f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n"
+        digest.update(line.encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 

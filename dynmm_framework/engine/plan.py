@@ -277,6 +277,7 @@ class _Planner:
         if aligned or "features" in self.loaded.components[label].spec.needs:
             parts["features"] = {stage.name: stage.key for stage in encoded}
         if aligned:
+            parts["control"] = pipeline.control_of(label)
             parts["backbone"] = trained[self.loaded.backbone_label, model_seed].key
         elif pipeline.align is not None and label == self.loaded.backbone_label:
             parts["refit"] = False  # the alignment needs users that its backbone has not seen

@@ -27,7 +27,7 @@ from dynmm_framework.catalogue import Catalogue, load_catalogue
 from dynmm_framework.config.pipeline import Pipeline
 from dynmm_framework.data.storage import read_dataset
 from dynmm_framework.data.tables import Dataset, Histories
-from dynmm_framework.engine.content import Aligned
+from dynmm_framework.engine.content import Aligned, seen_features
 from dynmm_framework.engine.fitting import STATE_FILE
 from dynmm_framework.engine.keeping import FEATURES, METRICS_FILE, TRAINING_FILE
 from dynmm_framework.engine.metrics import MetricsDocument
@@ -266,7 +266,7 @@ class Run:
         pipeline = Pipeline.model_validate(self.manifest.pipeline)
         ref = pipeline.recommenders[label]
         try:
-            if ref is pipeline.align:
+            if label in pipeline.aligned:
                 return self._components.find("adapter", ref.name, slot="align")
             return self._components.find(("baseline", "backbone"), ref.name)
         except PluginError as error:
@@ -277,7 +277,13 @@ class Run:
 
     def _restored(self, component: Component, label: str, seed: int) -> Any:
         pipeline = Pipeline.model_validate(self.manifest.pipeline)
-        restored = self._components.create(component, pipeline.recommenders[label].config)
+        control = pipeline.control_of(label)
+        if control == "popularity_bias":
+            from dynmm_framework.latents.controls import PopularityBias
+
+            restored: Any = PopularityBias()
+        else:
+            restored = self._components.create(component, pipeline.recommenders[label].config)
         restored.load_state(
             load_arrays(self.folder / "models" / label / f"seed-{seed}" / STATE_FILE)
         )
@@ -289,7 +295,8 @@ class Run:
             name: Encoded.load(self.folder / FEATURES / name).features
             for name in pipeline.encoders.given
         }
-        return Aligned.attached(restored, features, backbone)
+        seen = seen_features(features, control, seed=pipeline.seed)
+        return Aligned.attached(restored, seen, backbone)
 
     def _with_vectors(self) -> str:
         """Says which recommenders of the run have vectors."""

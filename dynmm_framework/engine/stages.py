@@ -32,7 +32,7 @@ from dynmm_framework.data.storage import (
     write_split,
 )
 from dynmm_framework.data.tables import Dataset, EvaluationSet, TrainingData
-from dynmm_framework.engine.content import Aligned, align, encode
+from dynmm_framework.engine.content import Aligned, align, encode, seen_features
 from dynmm_framework.engine.context import RunContext, Surroundings
 from dynmm_framework.engine.fitting import STATE_FILE, fit
 from dynmm_framework.engine.plan import Plan, PlannedStage, StageKind
@@ -151,7 +151,7 @@ class Workbench:
         data = self.split.training_data(self.dataset.items, validation=validation)
         needed = self.loaded.is_aligned(label)
         needed = needed or "features" in self.loaded.components[label].spec.needs
-        return replace(data, features=self.features) if needed else data
+        return replace(data, features=self._seen(label)) if needed else data
 
     @property
     def refits(self) -> bool:
@@ -178,6 +178,10 @@ class Workbench:
 
     def component(self, label: str) -> Any:
         """Returns a new, unfitted component."""
+        if self.loaded.pipeline.control_of(label) == "popularity_bias":
+            from dynmm_framework.latents.controls import PopularityBias
+
+            return PopularityBias()
         return self.loaded.catalogue.create(
             self.loaded.components[label], self.loaded.configs[label]
         )
@@ -192,7 +196,11 @@ class Workbench:
         if not aligned:
             return component
         backbone = self.fitted(self.loaded.backbone_label, model_seed)
-        return Aligned.attached(component, self.features, backbone)
+        return Aligned.attached(component, self._seen(label), backbone)
+
+    def _seen(self, label: str) -> Mapping[str, Features]:
+        pipeline = self.loaded.pipeline
+        return seen_features(self.features, pipeline.control_of(label), seed=pipeline.seed)
 
     def context(
         self,

@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -119,6 +120,49 @@ def locate_files(ids: Sequence[str], pattern: str, *, folder: Path | str = "") -
         ConfigError: If the pattern names no item.
         DataError: If the folder before the first ``{id}`` does not exist.
     """
+    start, parts = _split(pattern, folder)
+    if not start.is_dir():
+        raise DataError(
+            f"the folder of media {start} does not exist",
+            hint="Check media.pattern and media.folder; a relative one is in the working folder.",
+        )
+    folders = _Folders()
+    return [_find(folders, str(start), parts, file_stem(item)) for item in ids]
+
+
+def possible_files(pattern: str, *, folder: Path | str = "") -> list[tuple[str, os.stat_result]]:
+    """Returns all that :func:`locate_files` could find for any item, without knowing the items.
+
+    Args:
+        pattern: As for :func:`locate_files`.
+        folder: Likewise.
+
+    Returns:
+        Paths below the folder that the pattern starts from, in order, and what is known of each;
+        none if that folder does not exist.
+
+    Raises:
+        ConfigError: If the pattern names no item.
+    """
+    start, parts = _split(pattern, folder)
+    names = [""]
+    for part in parts:
+        matches = re.compile(_regex(part, None), re.DOTALL).fullmatch
+        names = [
+            os.path.join(parent, entry)
+            for parent in names
+            for entry in _listed(os.path.join(start, parent))
+            if matches(entry)
+        ]
+    found = []
+    for name in names:
+        with suppress(OSError):  # a link that leads nowhere is no file
+            found.append((name, os.stat(os.path.join(start, name))))
+    return found
+
+
+def _split(pattern: str, folder: Path | str) -> tuple[Path, tuple[str, ...]]:
+    """Returns the folder before the first part with ``{id}`` or a wildcard, and the parts."""
     if _PLACE not in pattern:
         raise ConfigError(
             f"the media pattern {pattern!r} names no item",
@@ -126,14 +170,14 @@ def locate_files(ids: Sequence[str], pattern: str, *, folder: Path | str = "") -
         )
     parts = Path(folder, pattern).expanduser().parts
     first = next(number for number, part in enumerate(parts) if _PLACE in part or _is_wild(part))
-    start = Path(*parts[:first]) if first else Path()
-    if not start.is_dir():
-        raise DataError(
-            f"the folder of media {start} does not exist",
-            hint="Check media.pattern and media.folder; a relative one is in the working folder.",
-        )
-    folders = _Folders()
-    return [_find(folders, str(start), parts[first:], file_stem(item)) for item in ids]
+    return (Path(*parts[:first]) if first else Path()), parts[first:]
+
+
+def _listed(folder: str) -> list[str]:
+    try:
+        return sorted(entry.name for entry in os.scandir(folder))
+    except OSError:
+        return []
 
 
 class _Folders:
@@ -160,10 +204,7 @@ class _Folders:
 
     def _list(self, folder: str) -> list[str]:
         if folder not in self._names:
-            try:
-                self._names[folder] = sorted(entry.name for entry in os.scandir(folder))
-            except OSError:
-                self._names[folder] = []
+            self._names[folder] = _listed(folder)
         return self._names[folder]
 
 
@@ -187,9 +228,10 @@ def _find(folders: _Folders, folder: str, parts: Sequence[str], stem: str) -> st
     return None
 
 
-def _regex(text: str, stem: str) -> str:
+def _regex(text: str, stem: str | None) -> str:
+    """Returns the regular expression of a part of a pattern, for one item or for any."""
     pieces = re.split(r"(\*|\?|\{id\})", text)
-    special = {"*": "[^./]*", "?": "[^./]", _PLACE: re.escape(stem)}
+    special = {"*": "[^./]*", "?": "[^./]", _PLACE: ".+" if stem is None else re.escape(stem)}
     return "".join(special.get(piece, re.escape(piece)) for piece in pieces)
 
 

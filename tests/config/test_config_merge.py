@@ -103,7 +103,8 @@ def test_every_component_of_a_pipeline_is_a_known_choice() -> None:
                     inside = str(field.annotation).startswith("list[")
                     found.append((*path, name, *["*"] * inside))
                 elif isinstance(kind, type) and hasattr(kind, "model_fields"):
-                    found += references(kind, (*path, name))
+                    inside = str(field.annotation).startswith("list[")
+                    found += references(kind, (*path, name, *["*"] * inside))
         return found
 
     assert sorted(references(Pipeline)) == sorted(c.path for c in CHOICES if c.is_component)

@@ -137,6 +137,44 @@ def test_three_modalities_run_together(saved: Path, tmp_path: Path) -> None:
     assert (done.folder / "features" / "audio").is_dir()
 
 
+def test_controls_and_ablations_share_backbone_and_features(saved: Path) -> None:
+    mapping = pipeline(
+        saved,
+        controls=["shuffled_features", "popularity_bias"],
+        ablation=[{"name": "Without similarity", "align": {"config": {"similarity": False}}}],
+    )
+    done = run(load_pipeline(mapping), runs_dir=saved / "runs")
+    labels = [
+        "joint_alignment",
+        "bpr_mf",
+        "joint_alignment-shuffled_features",
+        "joint_alignment-popularity_bias",
+        "joint_alignment-without_similarity",
+    ]
+    assert list(done.metrics["recommenders"]) == labels
+    names = [stage.name for stage in done.manifest.stages]
+    assert sum(name.startswith("fit/") for name in names) == 1
+    assert sum(name.startswith("encode/") for name in names) == 1
+    history = done.dataset.items["id"].to_pylist()[:3]
+    ranked = done.ranking.to_pandas()
+    for label in labels:
+        vectors = done.vectors(label, known="test")
+        first = ranked[(ranked.recommender == label) & (ranked["rank"] == 1)].iloc[0]
+        score = vectors.users[first["user"]] @ vectors.items[first["item"]]
+        assert score == pytest.approx(first["score"], abs=1e-4), label
+        assert len(done.recommend(history=history, k=3, label=label)) == 3
+
+
+def test_an_ablation_changes_what_it_names_alone(saved: Path) -> None:
+    loaded = load_pipeline(
+        pipeline(saved, ablation=[{"name": "no map", "align": {"config": {"content_map": False}}}])
+    )
+    whole, variant = loaded.configs["joint_alignment"], loaded.configs["joint_alignment-no_map"]
+    changed = variant.model_copy(update={"content_map": True})
+    assert (changed, variant.content_map) == (whole, False)  # type: ignore[attr-defined]
+    assert load_pipeline(loaded.resolved()).resolved() == loaded.resolved()
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
@@ -150,6 +188,13 @@ def test_three_modalities_run_together(saved: Path, tmp_path: Path) -> None:
         (
             {"encoders": {"text": {"name": "tfidf_text", "config": {"dims": 3}}}},
             "did you mean dim?",
+        ),
+        ({"align": None, "controls": ["popularity_bias"]}, "there is none (align)"),
+        ({"ablation": [{"name": "a"}, {"name": "A"}]}, "two ablations are named a"),
+        ({"controls": ["shuffled"]}, "controls.0"),
+        (
+            {"ablation": [{"name": "x", "align": {"config": {"similarty": False}}}]},
+            "did you mean similarity?",
         ),
         ({"encoders": {"image": {"name": "timm_image"}}}, "encoders.image: unknown field"),
     ],

@@ -16,6 +16,7 @@ from dynmm_framework.data.tables import Histories, TrainingData
 from dynmm_framework.errors import StageError
 from dynmm_framework.latents.blend import Term, fit_weights, mixed
 from dynmm_framework.latents.cold import ContentMap
+from dynmm_framework.latents.controls import rarity
 from dynmm_framework.latents.inputs import (
     Standardiser,
     as_array,
@@ -269,7 +270,7 @@ class JointAlignment:
             content={
                 name: directions.of(content[name]) for name, directions in self._directions.items()
             },
-            rarity=_rarity(counts),
+            rarity=rarity(counts),
         )
 
     def item_latents(self) -> FloatArray:
@@ -425,13 +426,6 @@ def _in_order(cf: Any, features: Mapping[str, Any]) -> dict[str, Any]:
     """Returns modalities in the one order that stored and fresh adapters share: ``cf`` first."""
     rest = {name: features[name] for name in sorted(features) if name != "cf"}
     return {"cf": features.get("cf", cf), **rest}
-
-
-def _rarity(counts: NDArray[np.int64]) -> FloatArray:
-    """Returns the standardised -log(1 + count), ``(n_items, 1)``."""
-    values = -np.log1p(counts.astype(np.float64))
-    scale = values.std()
-    return ((values - values.mean()) / (scale if scale > 0 else 1))[:, None].astype(np.float32)
 
 
 def _validation_users(backbone: Backbone, ctx: Context) -> ValidationUsers:
