@@ -365,6 +365,23 @@ class Ablation(Block):
     """What to change. Settings that are not named are those of the pipeline's own ``align``."""
 
 
+class Robustness(Block):
+    """What the alignment loses when modalities are missing as it ranks."""
+
+    shares: list[Annotated[float, Field(gt=0, le=1)]] = Field(
+        default=[0.25, 0.5, 0.75, 1.0], min_length=1
+    )
+    """Shares of the items that lose a modality, on top of those that lack it anyway; the items of
+    a smaller share are among those of a larger one."""
+    combinations: bool = True
+    """Drop modalities together too, not only one by one."""
+
+    @field_validator("shares")
+    @classmethod
+    def _in_order(cls, value: list[float]) -> list[float]:
+        return sorted(_distinct(value))
+
+
 Control = Literal["shuffled_features", "popularity_bias"]
 """What an alignment's gain could come from besides content; see ``controls`` of a pipeline."""
 
@@ -403,6 +420,8 @@ class Pipeline(Block):
     dealt to another, ``popularity_bias`` is the backbone with a term in popularity alone. What
     they reach does not come from content.
     """
+    robustness: Robustness | None = None
+    """Rank again with modalities taken away from a share of the items."""
     evaluate: EvaluateBlock = EvaluateBlock()
     compute: ComputeBlock = ComputeBlock()
     tracking: TrackingBlock | None = None
@@ -426,8 +445,10 @@ class Pipeline(Block):
             raise ValueError("align needs a backbone to stand on")
         if self.align is not None and not self.encoders.given:
             raise ValueError("align needs encoders, such as encoders: {text: sentence_text}")
-        if self.align is None and (self.ablation or self.controls):
-            raise ValueError("ablation and controls are of an alignment, and there is none (align)")
+        if self.align is None and (self.ablation or self.controls or self.robustness):
+            raise ValueError(
+                "ablation, controls and robustness are of an alignment, and there is none (align)"
+            )
         names = [fold(variant.name) for variant in self.ablation]
         if repeated := {name for name in names if names.count(name) > 1}:
             raise ValueError(f"two ablations are named {', '.join(sorted(repeated))}")

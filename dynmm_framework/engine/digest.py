@@ -30,6 +30,7 @@ NUMERICAL_ROOMS: Mapping[str, tuple[str, ...]] = {
         "dynmm_framework.evaluation",
     ),
     "rank": ("dynmm_framework.evaluation",),
+    "robustness": ("dynmm_framework.evaluation",),
 }
 """Packages of the core whose code decides what a kind of stage computes."""
 

@@ -59,6 +59,17 @@ class Efficiency(Block):
     peak_gpu_bytes: int | None = None
 
 
+class Missing(Block):
+    """The alignment's full ranking with modalities missing; means over seeds."""
+
+    dropped: list[str]
+    """Modalities that were taken away; none in the row of the whole."""
+    share: float
+    """Share of the items that lost them."""
+    values: dict[str, float | None]
+    """Metrics."""
+
+
 class MetricsDocument(Block):
     """``metrics.json``: recommender → protocol → metric in lower case → value."""
 
@@ -68,6 +79,8 @@ class MetricsDocument(Block):
     chance: dict[str, dict[str, float]] = {}
     """Expected value of a random ranking, by protocol and metric, where there is a closed form."""
     comparisons: list[Comparison] = []
+    robustness: list[Missing] = []
+    """The alignment with modalities missing, if the pipeline asks for it."""
     efficiency: dict[str, Efficiency] = {}
     users: dict[str, int] = {}
     """Number of users ranked, by protocol."""

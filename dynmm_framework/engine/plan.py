@@ -31,7 +31,7 @@ from dynmm_framework.errors import ArtifactError, DataError, Problem
 from dynmm_framework.specs import MetricSpec, split_metric
 from dynmm_framework.training.config import LoopConfig
 
-StageKind = Literal["data", "split", "candidates", "encode", "fit", "align", "rank"]
+StageKind = Literal["data", "split", "candidates", "encode", "fit", "align", "rank", "robustness"]
 
 CACHE_FOLDER = ".cache"
 """Folder inside the runs folder that holds finished stages."""
@@ -233,6 +233,26 @@ class _Planner:
                         protocol=protocol.name,
                         device=device,
                     )
+
+        if pipeline.robustness is not None:
+            whole = next(iter(pipeline.recommenders))
+            for model_seed in pipeline.model_seeds:
+                yield self._stage(
+                    f"robustness/{whole}/seed-{model_seed}",
+                    "robustness",
+                    known,
+                    parts={
+                        "align": trained[whole, model_seed].key,
+                        "robustness": pipeline.robustness.model_dump(mode="json"),
+                        "metrics": [_code_of(spec) for spec in self.loaded.metrics],
+                        "at": evaluate.at,
+                        "max_users": evaluate.max_users,
+                    },
+                    seed=spawn_seed(seed, "robustness"),
+                    label=whole,
+                    model_seed=model_seed,
+                    device=device,
+                )
 
     def _encode(
         self, name: str, known: bool, data: PlannedStage, split: PlannedStage

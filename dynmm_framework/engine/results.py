@@ -177,7 +177,8 @@ class Run:
     def backbone(self, label: str | None = None, *, seed: int | None = None) -> Backbone:
         """Returns a trained backbone, which gives vectors of items and of histories.
 
-        Only its weights are read: neither the dataset nor the stage cache is needed.
+        Only its weights are read, and under an alignment the features of the run: neither the
+        dataset nor the stage cache is needed.
 
         Args:
             label: Its label; the pipeline's own recommender by default.

@@ -36,6 +36,7 @@ from dynmm_framework.engine.content import Aligned, align, encode, seen_features
 from dynmm_framework.engine.context import RunContext, Surroundings
 from dynmm_framework.engine.fitting import STATE_FILE, fit
 from dynmm_framework.engine.plan import Plan, PlannedStage, StageKind
+from dynmm_framework.engine.robustness import rank_without
 from dynmm_framework.engine.seeds import spawn_rng
 from dynmm_framework.errors import StageError
 from dynmm_framework.features.encoded import Encoded
@@ -187,16 +188,23 @@ class Workbench:
         )
 
     def fitted(self, label: str, model_seed: int) -> Any:
-        """Returns the component as it was trained."""
-        aligned = self.loaded.is_aligned(label)
-        kind = "align" if aligned else "fit"
+        """Returns the recommender as it was trained."""
+        if self.loaded.is_aligned(label):
+            return self.aligned(label, model_seed)
+        return self._restored("fit", label, model_seed)
+
+    def aligned(self, label: str, model_seed: int) -> Aligned:
+        """Returns an alignment as it was trained, on its backbone and features."""
+        backbone = self.fitted(self.loaded.backbone_label, model_seed)
+        return Aligned.attached(
+            self._restored("align", label, model_seed), self._seen(label), backbone
+        )
+
+    def _restored(self, kind: str, label: str, model_seed: int) -> Any:
         stage = self.plan.named(f"{kind}/{label}/seed-{model_seed}")
         component = self.component(label)
         component.load_state(load_arrays(self.folder(stage) / STATE_FILE))
-        if not aligned:
-            return component
-        backbone = self.fitted(self.loaded.backbone_label, model_seed)
-        return Aligned.attached(component, self._seen(label), backbone)
+        return component
 
     def _seen(self, label: str) -> Mapping[str, Features]:
         pipeline = self.loaded.pipeline
@@ -337,6 +345,7 @@ _WORK: Mapping[StageKind, Callable[[Workbench, PlannedStage, StageWriter], Meta]
     "fit": _fit,
     "align": align,
     "rank": _rank,
+    "robustness": rank_without,
 }
 
 

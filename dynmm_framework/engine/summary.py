@@ -11,8 +11,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from dynmm_framework.engine.metrics import Comparison, Efficiency, MetricsDocument, MetricValue
+from dynmm_framework.engine.metrics import (
+    Comparison,
+    Efficiency,
+    MetricsDocument,
+    MetricValue,
+    Missing,
+)
 from dynmm_framework.engine.plan import Plan, PlannedStage, StageKind
+from dynmm_framework.engine.robustness import read_rows
 from dynmm_framework.engine.stages import PER_USER_FILE, Workbench, read_result
 
 PerUser = dict[str, NDArray[np.float64]]
@@ -59,11 +66,24 @@ def summarise(bench: Workbench) -> MetricsDocument:
         recommenders=document,
         chance={protocol: row for protocol, row in chance.items() if row},
         comparisons=list(_comparisons(bench, values)),
+        robustness=list(_robustness(bench)),
         efficiency={label: _efficiency(bench, label) for label in pipeline.recommenders},
         users=users,
         notes={protocol: list(lines) for protocol, lines in notes.items() if lines},
         higher_is_better={spec.name: spec.higher_is_better for spec in bench.loaded.metrics},
     )
+
+
+def _robustness(bench: Workbench) -> Iterable[Missing]:
+    """Means over seeds of what the robustness stages measured, row by row."""
+    tables = [read_rows(bench, stage) for stage in bench.plan.of_kind("robustness")]
+    for rows in zip(*tables, strict=True):
+        metrics = dict.fromkeys(name for row in rows for name in row["values"])
+        yield Missing(
+            dropped=rows[0]["dropped"],
+            share=rows[0]["share"],
+            values={name: _mean(row["values"].get(name) for row in rows) for name in metrics},
+        )
 
 
 def per_user_columns(folder: Path) -> PerUser:

@@ -11,8 +11,9 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -84,9 +85,15 @@ class WorkerContext:
         from dynmm_framework.artifacts.sources import Fetcher, default_cache
         from dynmm_framework.catalogue import load_catalogue
 
-        registry = Registry.load(load_catalogue().record_folders(), strict=False)
-        # Offline: the driver fetches, or every worker would.
-        return Fetcher(default_cache(), offline=True).fetch(registry.find_files(record))
+        catalogue = load_catalogue()
+        registry = Registry.load(catalogue.record_folders(), strict=False)
+        # The first worker of a machine fetches; the others wait for its lock and find the files.
+        fetcher = Fetcher(
+            default_cache(),
+            offline=self.offline,
+            fetch_hook=partial(catalogue.first, "dynmm_fetch_artifact"),
+        )
+        return fetcher.fetch(registry.find_files(record))
 
     def log(self, message: str) -> None:
         """Nobody listens."""
@@ -157,11 +164,12 @@ def encode_with_ray(
     ctx: Context,
     batch_size: int,
     n_workers: int,
+    address: str | None = None,
 ) -> Iterator[Vectors]:
     """Encodes shards in processes of Ray, and yields them as they are finished.
 
-    A cluster that this process is connected to is used; else one is started on this machine and
-    stopped at the end. An actor on ``cuda`` gets a whole GPU.
+    A cluster that this process is connected to is used, or the one at ``address``; else one is
+    started on this machine and stopped at the end. An actor on ``cuda`` gets a whole GPU.
 
     Args:
         encoder: The encoder, not loaded; it is sent to the actors.
@@ -171,9 +179,10 @@ def encode_with_ray(
         ctx: The stage's context.
         batch_size: Inputs of a batch.
         n_workers: Number of actors.
+        address: A Ray cluster; that of ``RAY_ADDRESS`` if ``None``, or one of this machine's own.
 
     Raises:
-        StageError: If the encoder fails on all inputs.
+        StageError: If the encoder fails on all inputs, or the cluster cannot be reached.
         ArtifactError: If Ray is not installed, or the encoder cannot be loaded in a worker.
     """
     try:
@@ -182,24 +191,19 @@ def encode_with_ray(
     except ImportError as error:
         raise ArtifactError(
             "compute.engine is ray, and Ray is not installed",
-            hint="Install it: pip install 'dynmm-framework[tune]'",
+            hint="Install it: pip install 'dynmm-framework[ray]'",
         ) from error
 
     on_gpu = ctx.device.startswith("cuda")
     surroundings = WorkerContext(
-        ctx.stage, ctx.seed, "cuda" if on_gpu else ctx.device, ctx.precision, ctx.workdir
+        ctx.stage,
+        ctx.seed,
+        "cuda" if on_gpu else ctx.device,
+        ctx.precision,
+        ctx.workdir,
+        offline=ctx.offline,
     )
-    started_here = not ray.is_initialized()
-    if started_here:
-        ray.init(
-            num_cpus=max(n_workers, default_workers()),
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            object_store_memory=OBJECT_STORE,
-            runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}},
-        )
-    try:
+    with _cluster(address, ctx.stage, n_workers):
         resources: Mapping[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
         cores = max(1, int(resources.get("CPU", 1)))
         # More actors than cores or shards would wait for ever, or for nothing.
@@ -230,9 +234,37 @@ def encode_with_ray(
             assert isinstance(table, pa.Table)
             for row in table.to_pylist():
                 yield _vectors(row, name)
+
+
+@contextmanager
+def _cluster(address: str | None, stage: str, n_workers: int) -> Iterator[None]:
+    """Connects to a cluster, or starts one here, for as long as the block runs."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    own: dict[str, Any] = {}
+    if address == "local":
+        own = {
+            "num_cpus": max(n_workers, default_workers()),
+            "include_dashboard": False,
+            "object_store_memory": OBJECT_STORE,
+            "runtime_env": {"env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}},
+        }
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **own)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise StageError(
+            f"stage {stage}: cannot reach Ray at {address}: {error}",
+            hint="Start a cluster with `ray start --head`, or leave compute.address out.",
+        ) from error
+    try:
+        yield
     finally:
-        if started_here:
-            ray.shutdown()
+        ray.shutdown()
 
 
 def _pack(cut: Sequence[Content]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any, Literal
 
@@ -56,6 +57,7 @@ def encode_items(
     files: Sequence[str | None] = (),
     engine: Literal["local", "ray"] = "local",
     n_workers: int = 1,
+    address: str | None = None,
 ) -> Encoded:
     """Encodes a modality of all items; what cannot be encoded is missing and has a reason.
 
@@ -78,6 +80,8 @@ def encode_items(
             :func:`dynmm_framework.features.locate.locate_files`.
         engine: ``ray`` encodes shards in ``n_workers`` processes, with the same result.
         n_workers: Processes of ``ray``.
+        address: Cluster of ``ray``; that of ``RAY_ADDRESS``, or one of this machine's own, if
+            ``None``.
 
     Raises:
         ConfigError: If the encoder is for another modality.
@@ -112,7 +116,12 @@ def encode_items(
     else:
         with cache.opened(identity, what=name) as shards:
             failures, fresh = job.fill(
-                shards, contents, shard_size or SHARD_SIZES[modality], engine, n_workers
+                shards,
+                contents,
+                shard_size or SHARD_SIZES[modality],
+                partial(job.run_on_ray, n_workers=n_workers, address=address)
+                if engine == "ray"
+                else job.run_here,
             )
             vectors = np.zeros((len(inputs.ids), shards.dim or 0), np.float32)
             rows_by_key = _rows(contents)
@@ -135,6 +144,10 @@ def encode_items(
     return report(features, inputs.ids, reasons, modality, ctx, started, fresh=fresh)
 
 
+Runner = Callable[[Sequence[Sequence[Content]], "Pace"], Iterator[Vectors]]
+"""Encodes shards and tells a pace about every input."""
+
+
 @dataclass(frozen=True, eq=False)
 class _Job:
     """An encoder at work on one modality."""
@@ -147,7 +160,7 @@ class _Job:
     workers: int
 
     def fill(
-        self, shards: Shards, contents: Contents, shard_size: int, engine: str, n_workers: int
+        self, shards: Shards, contents: Contents, shard_size: int, run: Runner
     ) -> tuple[Mapping[bytes, str], int]:
         """Encodes what the shards lack; returns reasons by key and the number of tried inputs."""
         plan, cuts = plan_shards(shards, contents.by_key, shard_size)
@@ -160,29 +173,32 @@ class _Job:
             self.ctx.log(f"{self.modality}: {cached:,} inputs are in the cache, {pending:,} to do")
         with self.ctx.progress(f"encode {self.modality}", pending) as bar:
             pace = Pace(bar, pending)
-            for vectors in self._run(cuts, pace, engine, n_workers):
+            for vectors in run(cuts, pace):
                 shards.put(vectors.keys, vectors.vectors, plan=plan)
                 failures.update(vectors.failures)
         return failures, pending
 
-    def _run(
-        self, cuts: Sequence[Sequence[Content]], pace: Pace, engine: str, n_workers: int
+    def run_on_ray(
+        self, cuts: Sequence[Sequence[Content]], pace: Pace, *, n_workers: int, address: str | None
     ) -> Iterator[Vectors]:
-        if engine == "ray":
-            from dynmm_framework.features.distributed import encode_with_ray
+        """Encodes shards in processes of Ray, in the order in which they are finished."""
+        from dynmm_framework.features.distributed import encode_with_ray
 
-            for vectors in encode_with_ray(
-                self.encoder,
-                cuts,
-                modality=self.modality,
-                name=self.name,
-                ctx=self.ctx,
-                batch_size=self.batch_size,
-                n_workers=n_workers,
-            ):
-                pace(len(vectors.keys) + len(vectors.failures))
-                yield vectors
-            return
+        for vectors in encode_with_ray(
+            self.encoder,
+            cuts,
+            modality=self.modality,
+            name=self.name,
+            ctx=self.ctx,
+            batch_size=self.batch_size,
+            n_workers=n_workers,
+            address=address,
+        ):
+            pace(len(vectors.keys) + len(vectors.failures))
+            yield vectors
+
+    def run_here(self, cuts: Sequence[Sequence[Content]], pace: Pace) -> Iterator[Vectors]:
+        """Encodes shards in this process, in order."""
         self.encoder.load(self.ctx)
         encode = BatchEncoder(
             self.encoder, batch_size=self.batch_size, name=self.name, advance=pace

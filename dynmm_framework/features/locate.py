@@ -145,19 +145,14 @@ def possible_files(pattern: str, *, folder: Path | str = "") -> list[tuple[str, 
         ConfigError: If the pattern names no item.
     """
     start, parts = _split(pattern, folder)
-    names = [""]
+    paths = [start]
     for part in parts:
         matches = re.compile(_regex(part, None), re.DOTALL).fullmatch
-        names = [
-            os.path.join(parent, entry)
-            for parent in names
-            for entry in _listed(os.path.join(start, parent))
-            if matches(entry)
-        ]
+        paths = [path / name for path in paths for name in _listed(path) if matches(name)]
     found = []
-    for name in names:
+    for path in paths:
         with suppress(OSError):  # a link that leads nowhere is no file
-            found.append((name, os.stat(os.path.join(start, name))))
+            found.append((path.relative_to(start).as_posix(), path.stat()))
     return found
 
 
@@ -173,7 +168,7 @@ def _split(pattern: str, folder: Path | str) -> tuple[Path, tuple[str, ...]]:
     return (Path(*parts[:first]) if first else Path()), parts[first:]
 
 
-def _listed(folder: str) -> list[str]:
+def _listed(folder: str | Path) -> list[str]:
     try:
         return sorted(entry.name for entry in os.scandir(folder))
     except OSError:

@@ -1,1 +1,1 @@
-"""The joint space: fusion under missing modalities, losses, search and compression."""
+"""The joint space: fusion of what is there, losses, the map from content, blended scores."""

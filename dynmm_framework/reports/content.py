@@ -53,6 +53,8 @@ class Content:
     comparisons: tuple[Grid, ...]
     learning: tuple[Chart, ...]
     slices: tuple[Chart, ...]
+    robustness: tuple[Chart, ...]
+    missing: Grid
     efficiency: Grid
     stages: Grid
     data_log: Grid
@@ -81,6 +83,8 @@ def gather(run: Run) -> Content:
         comparisons=tuple(_comparisons(metrics)),
         learning=tuple(_learning(run.training, labels)),
         slices=tuple(_slices(run.slices, labels, monitor)),
+        robustness=tuple(_robustness(metrics.get("robustness", []), monitor)),
+        missing=missing_table(metrics),
         efficiency=_efficiency(metrics.get("efficiency", {})),
         stages=Grid(
             ("stage", "result", "computed in"),
@@ -247,6 +251,55 @@ def _slices(
         )
         if chart is not None:
             yield chart
+
+
+def missing_table(metrics: Mapping[str, Any]) -> Grid:
+    """Arranges what an alignment reaches with modalities missing; no rows if it was not asked."""
+    rows = metrics.get("robustness", [])
+    names = list(dict.fromkeys(name for row in rows for name in row["values"]))
+    return Grid(
+        ("without", "items that lose it", *map(metric_title, names)),
+        tuple(
+            (
+                " + ".join(row["dropped"]) or "nothing",
+                f"{row['share']:.0%}" if row["dropped"] else DASH,
+                *(number(row["values"].get(name)) for name in names),
+            )
+            for row in rows
+        ),
+        "the alignment with modalities missing, full ranking",
+    )
+
+
+def _robustness(rows: Sequence[Mapping[str, Any]], monitor: str) -> Iterator[Chart]:
+    """One line for each choice of modalities, from nothing dropped to all."""
+    if not rows:
+        return
+    name = monitor if monitor in rows[0]["values"] else next(iter(rows[0]["values"]))
+    whole = (0.0, rows[0]["values"][name])
+    dropped = dict.fromkeys(tuple(row["dropped"]) for row in rows if row["dropped"])
+    series = [
+        Series(
+            " + ".join(names),
+            [whole]
+            + [
+                (100 * row["share"], row["values"].get(name))
+                for row in rows
+                if tuple(row["dropped"]) == names
+            ],
+            slot,
+        )
+        for slot, names in enumerate(dropped)
+    ]
+    chart = line_chart(
+        f"{metric_title(name)} with modalities missing",
+        series,
+        x_label="items that lose it, %",
+        y_label=metric_title(name),
+        from_zero=True,
+    )
+    if chart is not None:
+        yield chart
 
 
 def _means(

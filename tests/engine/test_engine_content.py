@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 
 from dynmm_framework import load_pipeline
+from dynmm_framework.data.features import Features
 from dynmm_framework.engine.plan import make_plan
+from dynmm_framework.engine.robustness import choices, without
 from dynmm_framework.engine.run import run
 from dynmm_framework.errors import ConfigError
+from dynmm_framework.reports.page import write_report
 from dynmm_framework.testing import generate_dataset
 
 
@@ -163,6 +166,45 @@ def test_controls_and_ablations_share_backbone_and_features(saved: Path) -> None
         score = vectors.users[first["user"]] @ vectors.items[first["item"]]
         assert score == pytest.approx(first["score"], abs=1e-4), label
         assert len(done.recommend(history=history, k=3, label=label)) == 3
+
+
+def test_robustness_ranks_with_modalities_missing(saved: Path) -> None:
+    rows = np.random.default_rng(0).normal(size=(48, 6)).astype(np.float32)
+    np.save(saved / "vision.npy", rows)
+    encoders = {
+        "text": {"name": "tfidf_text", "config": {"dim": 8}},
+        "vision": {"name": "precomputed", "config": {"path": str(saved / "vision.npy")}},
+    }
+    mapping = pipeline(saved, encoders=encoders, robustness={"shares": [1.0, 0.5]}, seeds=[1, 2])
+    done = run(load_pipeline(mapping), runs_dir=saved / "runs")
+    table = done.metrics["robustness"]
+    asked = [("", 0.0)]
+    asked += [(names, share) for names in ("text", "vision", "text+vision") for share in (0.5, 1.0)]
+    assert [("+".join(row["dropped"]), row["share"]) for row in table] == asked
+    whole = done.metrics["recommenders"]["joint_alignment"]["full"]
+    for name, value in table[0]["values"].items():
+        assert value == pytest.approx(whole[name]["mean"])
+    without_all = table[-1]["values"]["mrr"]
+    assert without_all is not None
+    assert without_all != table[0]["values"]["mrr"]
+    page = write_report(done).read_text()
+    assert "When modalities are missing" in page
+    assert "text + vision" in page
+
+
+def test_items_that_lose_a_modality_are_nested() -> None:
+    present = np.random.default_rng(0).random(200) < 0.8
+    features = {"text": Features(np.ones((200, 2), np.float32), present)}
+    half = without(features, ["text"], 0.5, seed=3)["text"].present
+    most = without(features, ["text"], 0.75, seed=3)["text"].present
+    assert half.sum() == present.sum() - round(0.5 * present.sum())
+    assert not (most & ~half).any()
+    assert not without(features, ["text"], 1.0, seed=3)["text"].present.any()
+
+
+def test_choices_are_all_combinations_or_each_alone() -> None:
+    assert list(choices(("a", "b"), together=False)) == [("a",), ("b",)]
+    assert list(choices(("a", "b"), together=True)) == [("a",), ("b",), ("a", "b")]
 
 
 def test_an_ablation_changes_what_it_names_alone(saved: Path) -> None:

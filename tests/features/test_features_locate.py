@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynmm_framework.errors import ConfigError, DataError
-from dynmm_framework.features.locate import file_stem, find_inputs, locate_files
+from dynmm_framework.features.locate import file_stem, find_inputs, locate_files, possible_files
 
 ITEMS = pa.table(
     {
@@ -144,3 +144,26 @@ def test_a_wildcard_agrees_with_the_definition(tmp_path_factory, files, ids):
         ]
         best = min(expected, key=lambda name: (len(name), name), default=None)
         assert (None if path is None else Path(path).name) == best
+
+
+@pytest.mark.parametrize("pattern", ["p[1]/{id}.*", "{id}/x.jpg", "p[1]/?-{id}.jpg", "*/{id}.jpg"])
+def test_possible_files_are_those_of_all_items(tmp_path: Path, pattern: str):
+    for name in ("p[1]/a.jpg", "p[1]/a.b.jpg", "p[1]/1-c.jpg", "a/x.jpg", "other.txt"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"x")
+    (tmp_path / "p[1]" / "gone.jpg").symlink_to(tmp_path / "nothing")
+    found = [name for name, _ in possible_files(pattern, folder=tmp_path)]
+    ids = ["a", "a.b", "1-c", "c", "x", "other", "gone"]
+    located = {path for path in locate_files(ids, pattern, folder=tmp_path) if path}
+    usable = {path for path in located if Path(path).exists()}
+    assert usable
+    start = tmp_path / "p[1]" if pattern.startswith("p[1]") else tmp_path
+    assert {str(start / name) for name in found} == usable
+    assert possible_files(str(tmp_path / pattern)) == possible_files(pattern, folder=tmp_path)
+
+
+def test_possible_files_of_no_folder_are_none_and_of_no_item_an_error(tmp_path: Path):
+    assert possible_files("no/{id}.jpg", folder=tmp_path) == []
+    with pytest.raises(ConfigError, match="names no item"):
+        possible_files("posters/x.jpg", folder=tmp_path)

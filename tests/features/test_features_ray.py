@@ -26,6 +26,39 @@ def test_a_worker_s_context_draws_the_engine_s_numbers(tmp_path: Path):
     assert ctx.rng("x").integers(2**60) == spawn_rng(11, "x").integers(2**60)
 
 
+def test_a_worker_may_fetch_where_the_run_may(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from dynmm_framework.artifacts import sources
+
+    asked: list[bool] = []
+    monkeypatch.setattr(
+        sources.Fetcher, "fetch", lambda self, record: asked.append(self.offline) or tmp_path
+    )
+    for offline in (True, False):
+        ctx = WorkerContext("encode", 11, "cpu", "fp32", tmp_path, offline=offline)
+        assert ctx.fetch("all_minilm_l6_v2") == tmp_path
+    assert asked == [True, False]
+
+
+def test_a_cluster_that_is_not_there_is_one_clear_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    told: list[dict[str, object]] = []
+
+    def refuse(**settings: object) -> None:
+        told.append(settings)
+        raise ConnectionError("nobody answers")
+
+    monkeypatch.setattr(ray, "init", refuse)
+    encoder = ToyEncoder("text")
+    with pytest.raises(StageError, match=r"cannot reach Ray at 10.0.0.5:6379: nobody answers"):
+        run(encoder, "text", TEXTS, tmp_path, engine="ray", address="10.0.0.5:6379")
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    with pytest.raises(StageError, match="cannot reach Ray at auto"):
+        run(encoder, "text", TEXTS, tmp_path, engine="ray")
+    assert all("num_cpus" not in settings for settings in told)
+
+
 @pytest.fixture(scope="module")
 def cluster():
     ray.init(

@@ -25,6 +25,7 @@ class ListeningContext:
     precision: Any = "fp32"
     workdir: Path = Path()
     validator: None = None
+    offline: bool = True
     workers: Workers = field(default_factory=Workers)
     lines: list[str] = field(default_factory=list)
     records: dict[str, Any] = field(default_factory=dict)

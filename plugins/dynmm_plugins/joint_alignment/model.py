@@ -178,8 +178,9 @@ class JointAlignment:
         validator = ctx.validator
         untrained = None
         if validator is not None and config.residual:
+            aligner.to(device).eval()
             with torch.inference_mode():
-                untrained = validator(task.module.to(device).eval() and task.score)
+                untrained = validator(task.score)
         self.training_log = train(task, config, ctx)
         aligner.to("cpu")
         if validator is None or untrained is None:

@@ -83,6 +83,7 @@ class AlignmentTask:
         self.n_items = len(inputs.base)
         self.n_targets = len(prefixes.targets)
         self.n_batches = -(-self.n_targets // config.batch_size)
+        self._latents: Tensor | None = None
 
     def batches(self, rng: np.random.Generator) -> Iterator[Batch]:
         """Yields the prefixes in random order, with fresh items for the other losses."""
@@ -103,6 +104,7 @@ class AlignmentTask:
 
     def loss(self, batch: Batch) -> Tensor:
         config = self.config
+        self._latents = None
         total = batch.users.new_zeros(())
         if config.rank_weight:
             latents, _ = self.module.items(self.inputs, batch.candidates)
@@ -130,8 +132,10 @@ class AlignmentTask:
         return F.softplus((users * (latents[others] - latents[targets])).sum(dim=1)).mean()
 
     def score(self, histories: Histories) -> Tensor:
-        latents, _ = self.module.items(self.inputs)
-        return self.module.encode_users(self.vectors_of(histories)) @ latents.T
+        # All chunks of users of one validation share the items' latents.
+        if self._latents is None:
+            self._latents, _ = self.module.items(self.inputs)
+        return self.module.encode_users(self.vectors_of(histories)) @ self._latents.T
 
 
 class ValidationUsers:

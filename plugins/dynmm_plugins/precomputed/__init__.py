@@ -1,1 +1,1 @@
-"""features that exist already."""
+"""Features that exist already."""
