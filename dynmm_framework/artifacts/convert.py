@@ -7,7 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dynmm_framework.artifacts.atomic import atomic_path, read_json, write_json
+from dynmm_framework.artifacts.atomic import (
+    atomic_path,
+    read_json,
+    storage_errors,
+    write_json,
+)
 from dynmm_framework.artifacts.digests import digest_file
 from dynmm_framework.artifacts.locks import waiting_lock
 from dynmm_framework.artifacts.sources import default_cache
@@ -121,14 +126,22 @@ def _read(source: Path) -> Any:
         return torch.load(source, map_location="cpu", weights_only=True)  # noqa: TID251
     except Exception as error:
         text = str(error)
-        if "TorchScript" in text:
+        with storage_errors(source, action="read"), source.open("rb") as file:
+            head = file.read(2)
+        if not head:
+            reason, hint = "it is empty", "Download it again."
+        elif head != b"PK" and head[:1] != b"\x80":  # neither an archive nor a pickle
+            reason = "it is no PyTorch checkpoint"
+            hint = "Name a file that torch.save has written: .pt, .pth, .ckpt or .bin."
+        elif "TorchScript" in text:
             reason = "it is a TorchScript program, not a checkpoint of weights"
             hint = "Use the same model's safetensors, or save its state_dict where you trust it."
         elif "WeightsUnpickler" in text or "Weights only load failed" in text:
             reason = "it holds Python objects beside weights, which are never loaded"
             hint = "Save the state_dict alone where you trust the file: torch.save(m.state_dict())."
         else:
-            reason = f"it is no whole PyTorch checkpoint ({(text.splitlines() or ['?'])[0]})"
+            said = (text.splitlines() or [type(error).__name__])[0].partition(". This is an ")[0]
+            reason = f"it is no whole PyTorch checkpoint ({said})"
             hint = "Download it again."
         raise ArtifactError(f"cannot convert {source}: {reason}", hint=hint) from error
 

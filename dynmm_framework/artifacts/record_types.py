@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from dynmm_framework.artifacts.digests import FileDigest, FileName, Sha256, matching
-from dynmm_framework.config.pipeline import Block
+from dynmm_framework.config.blocks import Block
 from dynmm_framework.specs import Kind, fold
 
 RecordKind = Literal["dataset", "model", "component", "pipeline"]

@@ -19,8 +19,9 @@ from pydantic import model_validator
 from dynmm_framework.artifacts.arrays import read_metadata
 from dynmm_framework.artifacts.atomic import read_json, storage_errors
 from dynmm_framework.artifacts.digests import digest_file
+from dynmm_framework.artifacts.record_types import ModelRecord
 from dynmm_framework.artifacts.records import Registry
-from dynmm_framework.config.pipeline import Block
+from dynmm_framework.config.blocks import Block
 from dynmm_framework.errors import ArtifactError
 from dynmm_framework.protocols import Context
 from dynmm_framework.specs import fold
@@ -138,9 +139,17 @@ def fingerprint(model: str, revision: str | None, *, registry: Registry) -> str:
     where = origin_of(model)
     parts: list[Any] = [where]
     if where == "record":
+        try:
+            record = registry.find(model, "model")
+        except ArtifactError as error:
+            raise ArtifactError(
+                error.message,
+                hint=f"{error.hint}\n  A folder of your own is written ./{model}, a repository of "
+                "the hub owner/name.",
+            ) from error
+        assert isinstance(record, ModelRecord)  # the kind asked for
         parts += [
-            {name: digest.sha256 for name, digest in files.items()}
-            for files in registry.find_files(model).layouts
+            {name: digest.sha256 for name, digest in files.items()} for files in record.layouts
         ]
     elif where == "hub":
         parts += [model, revision]
@@ -301,10 +310,14 @@ def _from_hub(repository: str, revision: str | None, ctx: Context, instead: str)
         )
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = f"cannot be had from the hub: {reason}"
+        first = "Check the network, name and revision"
+        if ctx.offline:  # the library's own advice is to change its arguments
+            reason = "are not in the hub's cache, and fetching is not allowed (offline)"
+            first = "Run once without --offline"
         raise ArtifactError(
-            f"weights {repository}@{revision} cannot be had from the hub: {reason}",
-            hint=f"Check the network, name and revision, or {other}."
-            + (f"\n  {instead}" if instead else ""),
+            f"weights {repository}@{revision} {reason}",
+            hint=f"{first}, or {other}." + (f"\n  {instead}" if instead else ""),
         ) from error
     if not any(folder.rglob("*.safetensors")):
         names: list[str] = []

@@ -24,6 +24,9 @@ COMMANDS: Mapping[str, Entry] = {
     "compare": Entry(f"{_HERE}.compare", "Compares runs, with significance.", "Runs"),
     "recommend": Entry(f"{_HERE}.recommend", "Recommends items with a run's model.", "Runs"),
     "vectors": Entry(f"{_HERE}.vectors", "Writes a run's item and user vectors.", "Runs"),
+    "compress": Entry(
+        f"{_HERE}.compress", "Measures what compression of item vectors saves and costs.", "Runs"
+    ),
     "data": Entry(f"{_HERE}.data", "Lists, fetches, describes and checks datasets.", "Resources"),
     "registry": Entry(f"{_HERE}.registry", "Looks into the registry's records.", "Resources"),
     "artifact": Entry(f"{_HERE}.artifact", "Converts checkpoints to safetensors.", "Resources"),

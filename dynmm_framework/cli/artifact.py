@@ -23,7 +23,7 @@ def command() -> None:
         "dynmm artifact convert trainer.ckpt -o model.safetensors --key state_dict",
     ),
 )
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @click.option(
     "-o",
     "--output",

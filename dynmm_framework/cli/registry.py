@@ -137,7 +137,7 @@ def show(invocation: Invocation, name: str, as_json: bool) -> None:
 @click.option("--all", "everything", is_flag=True, help="Every number of the registry.")
 @click.option(
     "--data",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
     metavar="FOLDER",
     help="Take data files that are under this folder instead of fetching them.",
 )

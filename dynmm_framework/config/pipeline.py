@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterable, Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
     Tag,
@@ -17,45 +15,11 @@ from pydantic import (
     model_validator,
 )
 
+from dynmm_framework.config.blocks import Block, ComponentRef, H, distinct
+from dynmm_framework.config.content import Ablation, Control, Encoders, Robustness
 from dynmm_framework.specs import fold
 
-H = TypeVar("H", bound=Hashable)
-
 Fraction = Annotated[float, Field(gt=0, lt=1)]
-
-
-class Block(BaseModel):
-    """Base of all configuration: frozen, unknown keys refused, docstrings kept for the schema."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        use_attribute_docstrings=True,
-        allow_inf_nan=False,
-        protected_namespaces=(),
-    )
-
-
-class ComponentRef(Block):
-    """Names a registered component and configures it. ``name`` alone may be written as a string."""
-
-    name: str = Field(min_length=1)
-    """Component name as listed by ``dynmm plugins list``, or ``distribution/name``."""
-    config: dict[str, Any] = {}
-    """Settings of the component; checked against its own model (``dynmm plugins info NAME``).
-
-    They belong to the name: a file that extends another, or an override, that changes the name
-    drops the settings made for the old one.
-    """
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_string(cls, value: Any) -> Any:
-        return {"name": value} if isinstance(value, str) else value
-
-
-def _distinct(values: Iterable[H]) -> list[H]:
-    return list(dict.fromkeys(values))
 
 
 class Filters(Block):
@@ -275,7 +239,7 @@ class EvaluateBlock(Block):
     @field_validator("at", "protocols")
     @classmethod
     def _without_repeats(cls, value: list[H]) -> list[H]:
-        return _distinct(value)
+        return distinct(value)
 
 
 class ComputeBlock(Block):
@@ -322,70 +286,6 @@ class ComputeBlock(Block):
         return self
 
 
-class MediaBlock(Block):
-    """Where an encoder's files are, for data whose item table does not say."""
-
-    pattern: str = Field(min_length=1)
-    """Path with ``{id}`` for the item's id, such as ``posters/{id}.jpg``; ``*`` may stand in the
-    file's name."""
-    folder: str = "."
-    """Folder that the pattern starts from."""
-
-
-class EncoderRef(ComponentRef):
-    """A modality's encoder, and where its files are."""
-
-    media: MediaBlock | None = None
-    """Where the files are; null takes the paths in the item table."""
-
-
-class Encoders(Block):
-    """Encoders by modality; each turns a part of the items' content into vectors."""
-
-    text: EncoderRef | None = None
-    """Reads the items' ``text``, or their ``title`` where there is none."""
-    vision: EncoderRef | None = None
-    """Reads the items' ``image``."""
-    audio: EncoderRef | None = None
-    """Reads the items' ``audio``."""
-
-    @property
-    def given(self) -> dict[str, EncoderRef]:
-        """The encoders that are there, by modality."""
-        found = {name: getattr(self, name) for name in type(self).model_fields}
-        return {name: ref for name, ref in found.items() if ref is not None}
-
-
-class Ablation(Block):
-    """A variant of the alignment, compared with the whole."""
-
-    name: str = Field(min_length=1)
-    """What is different, such as ``without similarity``; part of its label."""
-    align: ComponentRef | None = None
-    """What to change. Settings that are not named are those of the pipeline's own ``align``."""
-
-
-class Robustness(Block):
-    """What the alignment loses when modalities are missing as it ranks."""
-
-    shares: list[Annotated[float, Field(gt=0, le=1)]] = Field(
-        default=[0.25, 0.5, 0.75, 1.0], min_length=1
-    )
-    """Shares of the items that lose a modality, on top of those that lack it anyway; the items of
-    a smaller share are among those of a larger one."""
-    combinations: bool = True
-    """Drop modalities together too, not only one by one."""
-
-    @field_validator("shares")
-    @classmethod
-    def _in_order(cls, value: list[float]) -> list[float]:
-        return sorted(_distinct(value))
-
-
-Control = Literal["shuffled_features", "popularity_bias"]
-"""What an alignment's gain could come from besides content; see ``controls`` of a pipeline."""
-
-
 class TrackingBlock(Block):
     """Experiment tracker, provided by a plugin."""
 
@@ -429,7 +329,7 @@ class Pipeline(Block):
     @field_validator("seeds")
     @classmethod
     def _are_different(cls, value: list[int] | None) -> list[int] | None:
-        repeated = [seed for seed in _distinct(value or ()) if (value or []).count(seed) > 1]
+        repeated = [seed for seed in distinct(value or ()) if (value or []).count(seed) > 1]
         if repeated:
             raise ValueError(
                 f"lists {', '.join(map(str, repeated))} more than once; the same seed gives the"
@@ -459,7 +359,7 @@ class Pipeline(Block):
     @field_validator("controls")
     @classmethod
     def _each_control_once(cls, value: list[Control]) -> list[Control]:
-        return _distinct(value)
+        return distinct(value)
 
     @property
     def model_seeds(self) -> tuple[int, ...]:

@@ -67,7 +67,10 @@ def _describe_choice(
         What a file must have besides if it extends no other, as properties of its root.
     """
     definitions: dict[str, Any] = schema["$defs"]
-    name = "-or-".join(choice.kinds)
+    # A block inside an entry of a list changes what the pipeline has; it need not be whole.
+    changes = "*" in choice.path[:-1]
+    parts = ("-or-".join(choice.kinds), choice.slot, "change" if changes else None)
+    name = "-".join(part for part in parts if part)
     reference = _reference(schema, choice.path)
     block = json.loads(json.dumps(definitions[reference["$ref"].removeprefix(_REFS)]))
     reference["$ref"] = f"{_REFS}{name}"
@@ -103,6 +106,8 @@ def _describe_choice(
     definitions[f"whole-{name}"] = whole | ({"allOf": complete} if complete else {})
     if len(choice.path) == 1:
         return {choice.path[0]: {"$ref": f"{_REFS}whole-{name}"}}
+    if changes:
+        return {}
     # A list is never merged with that of another file, so its entries are always whole.
     definitions[name]["allOf"] = [{"$ref": f"{_REFS}whole-{name}"}]
     return {}

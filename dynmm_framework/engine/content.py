@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dynmm_framework.artifacts.arrays import save_arrays
 from dynmm_framework.artifacts.store import StageWriter
-from dynmm_framework.config.pipeline import Control
+from dynmm_framework.config.content import Control
 from dynmm_framework.data.features import Features
 from dynmm_framework.data.tables import Histories
 from dynmm_framework.engine.digest import content_key, encoder_parts

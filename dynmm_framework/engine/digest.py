@@ -15,8 +15,8 @@ from dynmm_framework.specs import Component
 
 if TYPE_CHECKING:
     from dynmm_framework.artifacts.records import Registry
+    from dynmm_framework.config.content import MediaBlock
     from dynmm_framework.config.load import LoadedPipeline
-    from dynmm_framework.config.pipeline import MediaBlock
 
 NUMERICAL_ROOMS: Mapping[str, tuple[str, ...]] = {
     "data": ("dynmm_framework.data",),

@@ -299,8 +299,8 @@ class _Planner:
         if aligned:
             parts["control"] = pipeline.control_of(label)
             parts["backbone"] = trained[self.loaded.backbone_label, model_seed].key
-        elif pipeline.align is not None and label == self.loaded.backbone_label:
-            parts["refit"] = False  # the alignment needs users that its backbone has not seen
+        elif pipeline.align is not None and getattr(pipeline.split, "refits", False):
+            parts["refit"] = False  # see Workbench.refits
         kind: StageKind = "align" if aligned else "fit"
         workers = self._workers(label)
         return self._stage(

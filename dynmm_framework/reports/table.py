@@ -79,7 +79,7 @@ class MetricTable:
     @property
     def title(self) -> str:
         return f"{protocol_title(self.protocol)}" + (
-            f", {self.n_users:,} users" if self.n_users else ""
+            f", {self.n_users:,} user{'s' * (self.n_users != 1)}" if self.n_users else ""
         )
 
     @property

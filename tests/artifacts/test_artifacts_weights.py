@@ -130,8 +130,9 @@ def test_fingerprints_tell_weights_apart(folder: Path, tmp_path: Path) -> None:
     assert fingerprint(str(moved), None, registry=one) != local
     with pytest.raises(ArtifactError, match="nowhere: it does not exist"):
         fingerprint(str(tmp_path / "nowhere"), None, registry=one)
-    with pytest.raises(ArtifactError, match="no dataset or model 'tinny'; did you mean tiny"):
+    with pytest.raises(ArtifactError, match="no model 'tinny'; did you mean tiny") as caught:
         fingerprint("tinny", None, registry=one)
+    assert caught.value.hint.startswith("It has: tiny.\n  A folder of your own is written ./tinny")
 
 
 def test_telling_weights_apart_loads_no_torch() -> None:
@@ -207,6 +208,10 @@ def test_a_hub_out_of_reach_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) 
     )
     assert "name its folder (./owner/name)" in caught.value.hint
     assert caught.value.hint.endswith("Without a hub: the record tiny.")
+    with pytest.raises(ArtifactError) as caught:
+        locate("owner/name", "v1", context(offline=True))
+    assert "are not in the hub's cache, and fetching is not allowed" in caught.value.message
+    assert caught.value.hint.startswith("Run once without --offline, or download the repository")
 
 
 # Damage.
@@ -344,8 +349,10 @@ def test_code_in_a_checkpoint_is_not_executed(tmp_path: Path) -> None:
     [
         (POINTER, "it is a Git LFS pointer"),
         (b"PK\x03\x04 no archive", "it is no whole PyTorch checkpoint"),
-        (b"", "it is no whole PyTorch checkpoint"),
-        (b"noise" * 100, "cannot convert"),
+        (b"\x80\x02}q", r"it is no whole PyTorch checkpoint \(\w"),
+        (b"", "it is empty"),
+        (b"# Notes\n\nhello\n", "it is no PyTorch checkpoint\n.* torch.save has written"),
+        (b"eee", "it is no PyTorch checkpoint\n"),
     ],
 )
 def test_what_is_no_checkpoint_is_explained(tmp_path: Path, content: bytes, message: str) -> None:

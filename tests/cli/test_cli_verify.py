@@ -77,7 +77,7 @@ def test_without_names_files_are_verified_and_nothing_runs(dynmm, json_of, toy):
         (["ease"], "no numbers of component ease, so there is nothing to verify"),
         (["popularty"], "did you mean popularity?"),
         (["--all", "popularity"], "give names, or --all for every number"),
-        (["popularity", "--data", "gone"], "the folder gone does not exist"),
+        (["popularity", "--data", "gone"], "Directory 'gone' does not exist"),
         (["popularity", "--offline"], "dynmm data fetch toy --from FOLDER"),
         (["popularity", "--device", "cdua"], "must be auto, cpu, cuda or cuda:N"),
     ],

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, field_validator
 
-from dynmm_framework.config.pipeline import Block
+from dynmm_framework.config.blocks import Block
 from dynmm_framework.hookspecs import hookimpl
 from dynmm_framework.specs import ComponentSpec, MetricSpec
 

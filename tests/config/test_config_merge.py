@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dynmm_framework.config.blocks import ComponentRef
 from dynmm_framework.config.choices import CHOICES, choice_at
 from dynmm_framework.config.merge import Place, Settings, extend, override
-from dynmm_framework.config.pipeline import ComponentRef, Pipeline
+from dynmm_framework.config.pipeline import Pipeline
 from dynmm_framework.config.yaml import parse
 
 BASE = """

@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from dynmm_framework.config.pipeline import Block, Pipeline
+from dynmm_framework.config.blocks import Block
+from dynmm_framework.config.pipeline import Pipeline
 from dynmm_framework.config.validate import Finding, check, field_names, given
 
 

@@ -106,6 +106,27 @@ def test_changing_the_encoder_leaves_the_backbone_alone(saved: Path) -> None:
     }
 
 
+def test_what_is_not_refitted_beside_an_alignment_has_a_key_of_its_own(
+    saved: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "train.txt").write_text("0 1 2 3 4\n1 2 3 5 6\n")
+    (tmp_path / "test.txt").write_text("0 7\n1 8\n")
+    given = {"strategy": "given"} | {
+        part: str(tmp_path / f"{part}.txt") for part in ("train", "test")
+    }
+    others = {"at": [10], "compare_with": ["popularity"]}
+    whole = pipeline(saved, split=given, evaluate=others)
+    plain = {key: value for key, value in whole.items() if key not in ("align", "encoders")}
+    aligned, alone = stages(whole, saved / "runs"), stages(plain, saved / "runs")
+    for name in ("fit/popularity/seed-7", "fit/bpr_mf/seed-7"):
+        assert aligned[name] != alone[name]
+    # Where nothing is refitted anyway, an alignment changes no key of others.
+    usual = pipeline(saved, evaluate=others)
+    plain = {key: value for key, value in usual.items() if key not in ("align", "encoders")}
+    aligned, alone = stages(usual, saved / "runs"), stages(plain, saved / "runs")
+    assert all(aligned[name] == key for name, key in alone.items())
+
+
 def test_changed_files_of_a_pattern_change_the_key(saved: Path, tmp_path: Path) -> None:
     source = np.random.default_rng(0).normal(size=(48, 4)).astype(np.float32)
     np.save(tmp_path / "v.npy", source)
@@ -239,6 +260,14 @@ def test_an_ablation_changes_what_it_names_alone(saved: Path) -> None:
             "did you mean similarity?",
         ),
         ({"encoders": {"image": {"name": "timm_image"}}}, "encoders.image: unknown field"),
+        (
+            {"encoders": {"text": {"name": "tfidf_text", "media": {"pattern": "p/{id}.txt"}}}},
+            "encoders.text: media are files of pictures or sounds",
+        ),
+        (
+            {"encoders": {"vision": {"name": "timm_image", "media": {"pattern": "p/*.jpg"}}}},
+            "encoders.vision.media.pattern: must have {id} where an item's id stands",
+        ),
     ],
 )
 def test_a_wrong_pipeline_is_refused(saved: Path, changed: dict[str, Any], message: str) -> None:

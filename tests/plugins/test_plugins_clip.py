@@ -181,6 +181,9 @@ def test_weights_out_of_reach_name_the_other_ways(
     assert caught.value.message.endswith("no route to host")
     for way in ("model: ./folder with open_clip_model.safetensors", "timm_image"):
         assert way in caught.value.hint
+    with pytest.raises(ArtifactError, match=r"are not in the hub's cache .*\(offline\)") as caught:
+        loaded(context(offline=True))
+    assert caught.value.hint.startswith("Run once without --offline. Without a hub: ")
 
 
 def test_weights_that_are_pickles_are_refused(

@@ -71,6 +71,10 @@ def test_rows_by_number(tmp_path: Path) -> None:
     features = read(items, path=npy(tmp_path), rows="number")
     np.testing.assert_array_equal(features.vectors, [MATRIX[3], MATRIX[0], np.zeros(3)])
     assert features.present.tolist() == [True, True, False]
+    with pytest.raises(DataError) as caught:
+        read(pa.table({"id": ["i3", "i0"]}), path=npy(tmp_path), rows="number")
+    assert "no item's identifier ('i3', 'i0' …) is the number of a usable row" in str(caught.value)
+    assert "name those of the rows in ids" in str(caught.value)
 
 
 @pytest.mark.parametrize("form", ["txt", "json", "npy"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -52,6 +53,7 @@ def test_stars_stand_beside_what_is_compared_with_the_reference():
     ]
     assert [row.is_reference for row in table.rows] == [True, False, False]
     assert table.title == "Full ranking of the catalogue, 1,234 users"
+    assert replace(table, n_users=1).title == "Full ranking of the catalogue, 1 user"
     assert table.note.startswith("Stars: differs from ours")
 
 

@@ -130,7 +130,7 @@ PLUGIN = {
             )]
     """,
     "my_package/config.py": """
-        from dynmm_framework.config.pipeline import Block
+        from dynmm_framework.config.blocks import Block
 
         class MyConfig(Block):
             hidden_size: int = 8

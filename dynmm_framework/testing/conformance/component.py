@@ -87,7 +87,7 @@ class ComponentConformance:
         require(
             refused,
             f"{config_model.__name__} takes a setting that does not exist, so a misspelt one would"
-            " go unnoticed. Derive it from dynmm_framework.config.pipeline.Block, or set"
+            " go unnoticed. Derive it from dynmm_framework.config.blocks.Block, or set"
             ' extra="forbid".',
         )
 
@@ -95,7 +95,7 @@ class ComponentConformance:
         require(
             bool(config_model.model_config.get("frozen")),
             f"{config_model.__name__} can be changed after validation, so a manifest may tell"
-            " other settings than were used. Derive it from dynmm_framework.config.pipeline.Block,"
+            " other settings than were used. Derive it from dynmm_framework.config.blocks.Block,"
             " or set frozen=True.",
         )
 
@@ -112,7 +112,7 @@ class ComponentConformance:
             not silent,
             f"no documentation: {', '.join(silent)}. Write a docstring under the field (meaning,"
             " unit, the paper's default) and derive the model from"
-            " dynmm_framework.config.pipeline.Block, which reads it; or use"
+            " dynmm_framework.config.blocks.Block, which reads it; or use"
             " Field(description=...).",
         )
 

@@ -38,6 +38,7 @@ INSTEAD = (
     "Without a hub: weights of your own (model: ./folder with open_clip_model.safetensors), or the "
     "encoder timm_image, whose default weights come from the Python package index."
 )
+_TRY_AGAIN = "Check the network and try again."
 
 _CONVERT_MINE = (
     "dynmm artifact convert FILE -o clip.safetensors, and name it: model: ./clip.safetensors, "
@@ -181,10 +182,11 @@ def _download(name: str, tag: str, known: Mapping[str, Any], ctx: Context) -> Pa
         )
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ArtifactError(
-            f"{title} cannot be had from the hub ({repository}): {reason}",
-            hint=f"Check the network and try again. {INSTEAD}",
-        ) from error
+        reason, first = f"cannot be had from the hub ({repository}): {reason}", _TRY_AGAIN
+        if ctx.offline:  # the library's own advice is to change its arguments
+            reason = f"are not in the hub's cache ({repository}), and fetching is not allowed"
+            reason, first = f"{reason} (offline)", "Run once without --offline."
+        raise ArtifactError(f"{title} {reason}", hint=f"{first} {INSTEAD}") from error
     for candidate in (*safe, "open_clip_model.safetensors"):
         if (folder / candidate).is_file():
             ctx.log(f"{title}: {repository}, commit {folder.name}")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from dynmm_framework.config.pipeline import Block
+from dynmm_framework.config.blocks import Block
 
 
 class EASEConfig(Block):

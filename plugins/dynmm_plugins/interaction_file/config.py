@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from dynmm_framework.config.pipeline import Block
+from dynmm_framework.config.blocks import Block
 
 Column = str | Annotated[int, Field(ge=0)]
 """A column's name; its number, from 0, in a file without header."""

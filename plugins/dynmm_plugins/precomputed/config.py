@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field, model_validator
 
 from dynmm_framework.artifacts.digests import digest_file
-from dynmm_framework.config.pipeline import Block
+from dynmm_framework.config.blocks import Block
 
 if TYPE_CHECKING:
     from dynmm_framework.artifacts.records import Registry

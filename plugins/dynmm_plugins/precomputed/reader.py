@@ -134,15 +134,17 @@ class Precomputed:
     ) -> None:
         if present.any():
             return
-        reason = "no item has a usable row"
+        reason, hint = "no item has a usable row", "Look at the file, and at zeros_are_missing."
+        if self.config.rows == "number":
+            theirs = ", ".join(map(repr, items["id"][:3].to_pylist()))
+            reason = f"no item's identifier ({theirs} …) is the number of a usable row"
+            hint = "rows: number is for identifiers 0, 1, 2 …; name those of the rows in ids."
         if ids is not None:
             mine = ", ".join(map(repr, list(ids)[:3]))
             theirs = ", ".join(map(repr, items["id"][:3].to_pylist()))
             reason = f"none of its identifiers ({mine} …) is that of an item ({theirs} …)"
-        raise DataError(
-            [Problem(reason, str(path))],
-            hint="Identifiers are compared as texts; write them as the dataset does.",
-        )
+            hint = "Identifiers are compared as texts; write them as the dataset does."
+        raise DataError([Problem(reason, str(path))], hint=hint)
 
 
 def _few(rows: Sequence[Any]) -> str:

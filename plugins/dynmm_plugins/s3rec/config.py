@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from dynmm_framework.config.pipeline import Block
+from dynmm_framework.config.blocks import Block
 from dynmm_framework.training.config import LoopConfig
 
 Probability = Annotated[float, Field(ge=0, lt=1)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dynmm_framework.config.pipeline import Block
+from dynmm_framework.config.blocks import Block
 
 
 class SavedDatasetConfig(Block):

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import model_validator
 
-from dynmm_framework.config.pipeline import Block
+from dynmm_framework.config.blocks import Block
 
 
 class SequenceFileConfig(Block):

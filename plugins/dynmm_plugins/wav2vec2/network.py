@@ -112,8 +112,9 @@ def from_bundle(name: str, ctx: Context) -> SpeechModel:
     file = folder / Path(getattr(bundles[name], "_path", "")).name
     if ctx.offline and not file.is_file():
         raise ArtifactError(
-            f"torchaudio's weights {name} are downloaded, and fetching is not allowed (offline)",
-            hint=instead,
+            f"torchaudio's weights {name} are not in {folder}, and fetching is not allowed "
+            "(offline)",
+            hint=f"Run once without --offline. {instead}",
         )
     ctx.log(f"torchaudio's weights {name} (cached in {folder})")
     try:
