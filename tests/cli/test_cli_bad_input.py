@@ -477,8 +477,11 @@ def test_kill_minus_nine_in_training_and_the_same_command_again(
 
 
 def test_ctrl_c_in_training_and_the_same_command_again(
-    dynmm: Dynmm, pipeline, install: Install, good: Path, tmp_path: Path, undisturbed
+    dynmm: Dynmm, pipeline, install: Install, good: Path, tmp_path: Path, undisturbed, request
 ):
+    # A shell that starts the tests in the background has Ctrl-C ignored by all that it starts.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     path, runs = pipeline(good, TRAINING), tmp_path / "runs"
     install("impatient", SIGNAL.replace("HOW", "signal.raise_signal(signal.SIGINT)"))
     result = dynmm("run", path, "--runs", runs)

@@ -48,7 +48,8 @@ def test_what_is_measured_before_is_what_the_run_measured(dynmm, json_of, runs, 
     assert rows[1]["bytes_before"] == 30 * 8 * 4
 
 
-def test_the_table_marks_scalar_quantisation_in_place_of_product(dynmm, words):
+def test_the_table_marks_scalar_quantisation_in_place_of_product(dynmm, words, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")  # a narrow terminal wraps the table
     result = dynmm(*words, "--ratio", "16", "--kind", "opq", "--users", "9")
     assert result.exit_code == 0, result.stderr
     lines = result.stdout.splitlines()
