@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +55,8 @@ def start(*arguments: str | Path, env: Mapping[str, str] | None = None, **settin
         stderr=subprocess.PIPE,
         text=True,
         env=environment,
+        # A shell that starts the tests in the background has Ctrl-C ignored by all they start.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         **settings,
     )
 
