@@ -1,14 +1,19 @@
-"""Candidate sets of sampled protocols: drawn once, the same for every recommender."""
+"""What protocols rank instead of the whole catalogue: the same for every recommender.
+
+Sampled protocols draw candidates for each target, once; cold ones rank the items with few training
+interactions, for the users who are asked for one of them.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dynmm_framework.data.arrow import counted
 from dynmm_framework.data.fingerprint import fingerprint_arrays
 from dynmm_framework.data.tables import EvaluationSet
 from dynmm_framework.errors import DataError
@@ -46,10 +51,57 @@ class Candidates:
         return fingerprint_arrays(users=self.users, items=self.items, rows=self.rows)
 
 
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """The items that a protocol ranks, the same for every user.
+
+    Attributes:
+        items: Item ids, ``(n,)`` int32, ascending.
+    """
+
+    items: IntArray
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 over the items."""
+        return fingerprint_arrays(items=self.items)
+
+
+def cold_pool(
+    evaluation: EvaluationSet, item_counts: NDArray[Any], below: int, *, split: str
+) -> Pool:
+    """Returns the items with few training interactions, all those of the catalogue.
+
+    Args:
+        evaluation: The users to be tested.
+        item_counts: Interactions of each item that recommenders learn from, ``(n_items,)``.
+        below: The items have fewer than this.
+        split: Name of the split, for errors.
+
+    Raises:
+        DataError: If no user is asked for one of them.
+    """
+    pool = np.flatnonzero(item_counts < below).astype(np.int32)
+    targets = evaluation.targets.items
+    if not np.isin(targets, pool).any():
+        asked = counted(len(targets), "test target")
+        raise DataError(
+            f"the protocol cold:{below} has nobody to ask: of {asked} of the split {split!r}, none "
+            f"has fewer than {counted(below, 'training interaction')}; the least has "
+            f"{item_counts[targets].min():,}",
+            hint="Hold whole items out with split: {strategy: cold_items}, raise the number after "
+            "cold, or leave the protocol out.",
+        )
+    return Pool(pool)
+
+
 def draw_candidates(evaluation: EvaluationSet, n_negatives: int, *, seed: int) -> Candidates:
     """Draws negatives for every target, uniformly from the items new to the user.
 
-    A target's negatives are distinct and neither in the user's history nor among the targets.
+    A target's negatives are distinct, unknown to the user and not among the targets.
     They are drawn for each target anew.
 
     Args:
@@ -92,7 +144,7 @@ def _excluded(evaluation: EvaluationSet) -> tuple[NDArray[np.int64], NDArray[np.
     """
     n_items = evaluation.targets.n_items
     pairs = np.concatenate(
-        [part.rows * n_items + part.items for part in (evaluation.histories, evaluation.targets)]
+        [part.rows * n_items + part.items for part in (evaluation.known, evaluation.targets)]
     )
     pairs.sort()
     pairs = pairs[np.concatenate([[True], pairs[1:] != pairs[:-1]])] if len(pairs) else pairs

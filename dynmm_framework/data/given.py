@@ -1,9 +1,14 @@
-"""Splits given by files, one user per line: ``user item item …``, as LightGCN's."""
+"""Splits given by files: one user per line (``user item item …``, as LightGCN's), or matrices.
+
+Sparse matrices users × items (``.npz``) say by their shape which users and items there are; see
+:mod:`dynmm_framework.data.matrices`.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +18,7 @@ from numpy.typing import NDArray
 from dynmm_framework.config.pipeline import GivenFiles
 from dynmm_framework.data.arrow import as_ids, counted, listed
 from dynmm_framework.data.assemble import select_rows
+from dynmm_framework.data.matrices import is_matrix, numbers_as_ids, read_matrices
 from dynmm_framework.data.order import chronological_order
 from dynmm_framework.data.parts import TEST, TRAIN, VALID, drawn_within, held_out
 from dynmm_framework.data.tables import Dataset, Interactions
@@ -37,7 +43,8 @@ def read_given(dataset: Dataset, block: GivenFiles, rng: np.random.Generator) ->
     The files alone make the catalogue. Their ids are raw ids of the dataset. If the item ids of
     all files together are the whole numbers from 0 on without a gap, each number is kept as the
     id; else ids count by first appearance in training, validation, test. The same holds for the
-    users. The dataset's interactions and filters have no influence; its tables give the names.
+    users. Rows and columns of matrices are such numbers, those without an interaction included.
+    The dataset's interactions and filters have no influence; its tables give the names.
 
     Args:
         dataset: The reader's dataset.
@@ -45,25 +52,15 @@ def read_given(dataset: Dataset, block: GivenFiles, rng: np.random.Generator) ->
         rng: Draws the validation items if there is no file for them.
 
     Raises:
-        DataError: If files are missing, empty or not UTF-8, or hold no item of the dataset.
+        DataError: If files are missing, empty or not UTF-8, if matrices are damaged, not binary or
+            of different shapes, or if no item is one of the dataset.
     """
     files = [(block.train, TRAIN), (block.test, TEST)]
     if block.valid is not None:
         files.insert(1, (block.valid, VALID))
-    problems: list[Problem] = []
-    read = [_read_lines(path, problems) for path, _ in files]
-    if problems:
-        raise DataError(problems, hint="Check the paths and files named in the split block.")
-
-    users, user_names = _numbers([users for users, _, _ in read])
-    items, item_names = _numbers([items for _, items, _ in read])
-    lengths = np.concatenate([lengths for _, _, lengths in read])
-    sizes = [len(items) for _, items, _ in read]
-    rows = Interactions(
-        users=np.repeat(users, lengths),
-        items=items,
-        n_users=len(user_names),
-        n_items=len(item_names),
+    paths = [path for path, _ in files]
+    rows, sizes, user_names, item_names = (
+        _from_matrices(paths) if any(map(is_matrix, paths)) else _from_lines(paths)
     )
     parts = np.repeat(np.array([code for _, code in files], np.int8), sizes)
     order = chronological_order(rows.users)
@@ -79,6 +76,44 @@ def read_given(dataset: Dataset, block: GivenFiles, rng: np.random.Generator) ->
         users=select_rows(dataset.users, user_names),
         notes=(note, *repeated),
     )
+
+
+Read: TypeAlias = tuple[Interactions, list[int], pa.Array, pa.Array]
+"""Rows of all files, one file after another, how many each has, and names of users and items."""
+
+
+def _from_matrices(paths: list[str]) -> Read:
+    if others := [path for path in paths if not is_matrix(path)]:
+        raise DataError(
+            [Problem("is no .npz matrix, and another file of the split is", p) for p in others],
+            hint="Give all files of the split in one form.",
+        )
+    found = read_matrices([Path(path) for path in paths])
+    n_users, n_items = found[0].n_users, found[0].n_items
+    rows = Interactions(
+        users=np.concatenate([matrix.users for matrix in found]),
+        items=np.concatenate([matrix.items for matrix in found]),
+        n_users=n_users,
+        n_items=n_items,
+    )
+    return rows, [len(m) for m in found], numbers_as_ids(n_users), numbers_as_ids(n_items)
+
+
+def _from_lines(paths: list[str]) -> Read:
+    problems: list[Problem] = []
+    read = [_read_lines(path, problems) for path in paths]
+    if problems:
+        raise DataError(problems, hint="Check the paths and files named in the split block.")
+    users, user_names = _numbers([users for users, _, _ in read])
+    items, item_names = _numbers([items for _, items, _ in read])
+    lengths = np.concatenate([lengths for _, _, lengths in read])
+    rows = Interactions(
+        users=np.repeat(users, lengths),
+        items=items,
+        n_users=len(user_names),
+        n_items=len(item_names),
+    )
+    return rows, [len(items) for _, items, _ in read], user_names, item_names
 
 
 def _read_lines(

@@ -4,7 +4,7 @@ Every function takes interactions by user, then time, and returns one code for e
 ``n`` rows are rounded down, but each of validation and test gets at least one row of a user with
 three or more; users with fewer are used for training only. What is left is for training and is
 never nothing. The two splits at points in time (``global_time``, ``streaming``) cut all users
-alike and cannot keep that promise.
+alike and cannot keep that promise; ``cold_items`` tests users of held-out items only.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynmm_framework.config.pipeline import (
+    ColdItems,
     ColdStart,
     GlobalTime,
     LeaveOneOut,
@@ -33,6 +34,10 @@ TEST: Final = 2
 KNOWN: Final = 3
 """Between training and test in time, but no validation target: part of test histories only."""
 UNUSED: Final = 4
+MASKED: Final = 5
+"""Before the test target in time, and so never recommended again, but part of no history."""
+HISTORY: Final = 6
+"""Of a user who is not learned from: part of validation and test histories, never trained on."""
 
 MINIMUM: Final = 3
 """Rows that a user needs to have one of each part."""
@@ -190,6 +195,44 @@ def cold_start(rows: Interactions, block: ColdStart) -> Assigned:
             f"with {block.threshold} or more training interactions"
         )
         parts[not_asked] = becomes
+    return parts, notes
+
+
+def cold_items(rows: Interactions, block: ColdItems, rng: np.random.Generator) -> Assigned:
+    """Draws items, and asks each user for the last of them that follows some other item.
+
+    What a user did after the test target is unused: models that keep a vector for each user would
+    know the future, and no history would tell. Before it, interactions with other items are
+    for training, the last of them for validation if there is one more; those with held-out items
+    are masked. A user without a target is for training and validation alone.
+    """
+    counts = rows.item_counts()
+    seen = np.flatnonzero(counts)
+    n_held_out = min(max(int(share(block.share, np.asarray(len(seen)))), 1), len(seen) - 1)
+    is_cold = np.zeros(rows.n_items, np.bool_)
+    is_cold[rng.permutation(seen)[: max(n_held_out, 0)]] = True
+    cold, row = is_cold[rows.items], np.arange(len(rows))
+    first_warm = np.full(rows.n_users, len(rows))
+    np.minimum.at(first_warm, rows.users[~cold], row[~cold])
+    last_cold = np.full(rows.n_users, -1)
+    np.maximum.at(last_cold, rows.users[cold], row[cold])
+    asked = last_cold > first_warm
+    end = np.where(asked, last_cold, len(rows))  # of what counts of each user
+    before = row < end[rows.users]
+    parts = np.full(len(rows), UNUSED, np.int8)
+    parts[cold & before & asked[rows.users]] = MASKED
+    parts[last_cold[asked]] = TEST
+    kept = np.flatnonzero(~cold & before)
+    one = (np.bincount(rows.users[kept], minlength=rows.n_users) > 1).astype(np.int64)
+    parts[kept] = newest(rows.take(kept), one, np.zeros_like(one))
+    notes = [
+        f"held out: {is_cold.sum():,} of {counted(len(seen), 'item')} with interactions, with "
+        f"{counted(int(cold.sum()), 'interaction')}"
+    ]
+    if later := int((~cold & ~before).sum()):
+        notes.append(f"{counted(later, 'interaction')} unused: later than the user's test target")
+    if early := int((~asked & (last_cold >= 0)).sum()):
+        notes.append(f"{counted(early, 'user')} not asked: nothing before the held-out items")
     return parts, notes
 
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from dynmm_framework.config.pipeline import (
+    ColdItems,
     ColdStart,
     GivenFiles,
     GlobalTime,
@@ -22,13 +23,15 @@ from dynmm_framework.config.pipeline import (
     SplitBlock,
     Streaming,
     TemporalUser,
+    UserDisjoint,
 )
 from dynmm_framework.data import parts as strategies
 from dynmm_framework.data.arrow import counted, listed
+from dynmm_framework.data.disjoint import user_disjoint
 from dynmm_framework.data.filters import deduplicated
 from dynmm_framework.data.fingerprint import fingerprint_arrays
 from dynmm_framework.data.given import read_given
-from dynmm_framework.data.parts import KNOWN, TEST, TRAIN, UNUSED, VALID
+from dynmm_framework.data.parts import HISTORY, KNOWN, MASKED, TEST, TRAIN, UNUSED, VALID
 from dynmm_framework.data.tables import Dataset, EvaluationSet, Interactions, TrainingData
 from dynmm_framework.errors import DataError
 from dynmm_framework.protocols import IntArray
@@ -124,7 +127,7 @@ class Split:
 
         Users without an earlier interaction or without a target are left out; an item that is a
         user's target twice is asked for once. Test histories hold training and validation, in
-        the order of the data.
+        the order of the data; what else a user has seen before the test is masked.
 
         Args:
             part: ``valid`` or ``test``.
@@ -138,13 +141,23 @@ class Split:
             _check_users(users, self.n_users)
             chosen = np.zeros(self.n_users, np.bool_)
             chosen[users] = True
-        known = (TRAIN,) if part == "valid" else (TRAIN, VALID, KNOWN)
+        known = (TRAIN, HISTORY) if part == "valid" else (TRAIN, VALID, KNOWN, HISTORY)
         histories = self.rows.take(np.isin(self.parts, known)).histories()
+        if (self.parts == HISTORY).any():
+            trained = np.bincount(self.train.users, minlength=self.n_users) > 0
+            ids = np.where(trained, np.arange(self.n_users), -1).astype(np.int32)
+            histories = replace(histories, users=ids)
+        masked = self.parts == MASKED
         targets = deduplicated(getattr(self, part), "first").histories()
         has_both = (histories.lengths > 0) & (targets.lengths > 0)
         asked = np.flatnonzero(chosen & has_both).astype(np.int32)
         return EvaluationSet(
-            users=asked, histories=histories.take(asked), targets=targets.take(asked)
+            users=asked,
+            histories=histories.take(asked),
+            targets=targets.take(asked),
+            masked=self.rows.take(masked).histories().take(asked)
+            if part == "test" and masked.any()
+            else None,
         )
 
 
@@ -200,8 +213,10 @@ def _assign(
     | RandomRatio
     | GlobalTime
     | ColdStart
+    | ColdItems
     | Streaming
-    | MMRecSplit,
+    | MMRecSplit
+    | UserDisjoint,
     rng: np.random.Generator,
 ) -> strategies.Assigned:
     match block:
@@ -215,10 +230,14 @@ def _assign(
             return strategies.global_time(rows, block)
         case ColdStart():
             return strategies.cold_start(rows, block)
+        case ColdItems():
+            return strategies.cold_items(rows, block, rng)
         case Streaming():
             return strategies.streaming(rows, block)
         case MMRecSplit():
             return strategies.mmrec(rows)
+        case UserDisjoint():
+            return user_disjoint(rows, block)
         case _:
             assert_never(block)
 
@@ -229,6 +248,10 @@ _ADVICE = {
     "global_time": "Change split.ratios, or use temporal_user, which cuts each user's time.",
     "streaming": "Lower split.offline, or use temporal_user, which cuts each user's time.",
     "cold_start": "Raise split.threshold, or use temporal_user.",
+    "cold_items": "Raise split.share, so that more users have a held-out item, or keep more "
+    "interactions with data.filters.",
+    "user_disjoint": "Lower split.min_history, so that more interactions are examples, or raise "
+    "split.examples.",
     "given": "Check that split.train and split.test are the right files and share their users.",
 }
 

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from dynmm_framework.data.candidates import Candidates
+from dynmm_framework.data.candidates import Candidates, Pool
 from dynmm_framework.data.splits import Split
 from dynmm_framework.data.tables import Dataset, Interactions
 from dynmm_framework.errors import ArtifactError
@@ -180,6 +180,34 @@ def read_candidates(folder: Path) -> Candidates:
         candidates = Candidates(users=arrays["users"], items=arrays["items"], rows=arrays["rows"])
         _agree(candidates.hash == document["hash"], "the candidates do not have the noted hash")
         return candidates
+
+
+def write_pool(pool: Pool, folder: Path) -> None:
+    """Writes the items of a pool as ``pool.safetensors`` and ``pool.json``.
+
+    Raises:
+        ArtifactError: If the folder cannot be written.
+    """
+    from safetensors.numpy import save_file
+
+    with _writing(folder):
+        save_file({"items": np.ascontiguousarray(pool.items)}, folder / "pool.safetensors")
+        _write_document(folder / "pool.json", {"hash": pool.hash, "n_items": len(pool)})
+
+
+def read_pool(folder: Path) -> Pool:
+    """Reads what :func:`write_pool` wrote and checks its hash.
+
+    Raises:
+        ArtifactError: If a file is missing, damaged or of a newer version.
+    """
+    from safetensors.numpy import load_file
+
+    with _reading(folder):
+        document = _read_document(folder / "pool.json")
+        pool = Pool(load_file(folder / "pool.safetensors")["items"])
+        _agree(pool.hash == document["hash"], "the pool does not have the noted hash")
+        return pool
 
 
 def _write_rows(path: Path, rows: Interactions, extra: Mapping[str, NDArray[Any]]) -> None:

@@ -63,12 +63,14 @@ class Interactions:
     def histories(self) -> Histories:
         """Returns every user's items in row order, one history for each of ``n_users`` users."""
         ordered = is_ordered(self.users, None)
+        rows = self if ordered else self.take(chronological_order(self.users))
         counts = np.bincount(self.users, minlength=self.n_users)
         return Histories(
             offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-            items=self.items if ordered else self.items[chronological_order(self.users)],
+            items=rows.items,
             n_items=self.n_items,
             users=np.arange(self.n_users, dtype=np.int32),
+            ratings=rows.ratings,
         )
 
     def item_counts(self) -> NDArray[np.int64]:
@@ -87,12 +89,19 @@ class Histories:
         users: Training user of each history, ``(n,)`` int32, ``-1`` where it is none; ``None`` if
             no history belongs to a training user. Models with a vector per user may use it; all
             must serve histories without it.
+        ratings: Rating of each element of ``items``, float32; ``None`` if they are not known, and
+            then what is in a history was chosen, which is all that is known of it.
     """
 
     offsets: NDArray[np.int64]
     items: IntArray
     n_items: int
     users: IntArray | None = None
+    ratings: FloatArray | None = None
+
+    def __post_init__(self) -> None:
+        if self.ratings is not None and len(self.ratings) != len(self.items):
+            raise ValueError(f"{len(self.ratings)} ratings of {len(self.items)} items")
 
     @classmethod
     def of(
@@ -135,6 +144,18 @@ class Histories:
             items=self.items[positions],
             n_items=self.n_items,
             users=None if self.users is None else self.users[chosen],
+            ratings=_at(self.ratings, positions),
+        )
+
+    def only(self, chosen: NDArray[np.bool_]) -> Histories:
+        """Returns the histories with the chosen items alone, by a mask ``(n_items,)``."""
+        kept = chosen[self.items]
+        lengths = np.bincount(self.rows[kept], minlength=len(self))
+        return replace(
+            self,
+            offsets=np.concatenate([[0], np.cumsum(lengths)]),
+            items=self.items[kept],
+            ratings=_at(self.ratings, kept),
         )
 
     def last(self, length: int) -> Histories:
@@ -144,7 +165,12 @@ class Histories:
         positions = np.arange(offsets[-1]) + np.repeat(
             self.offsets[1:] - lengths - offsets[:-1], lengths
         )
-        return replace(self, offsets=offsets, items=self.items[positions])
+        return replace(
+            self,
+            offsets=offsets,
+            items=self.items[positions],
+            ratings=_at(self.ratings, positions),
+        )
 
     def padded(self, length: int, *, value: int, side: str = "left") -> IntArray:
         """Returns the newest ``length`` items of each history as a matrix.
@@ -170,12 +196,20 @@ class Histories:
         """Returns history ``i`` of this followed by history ``i`` of ``other``."""
         lengths = self.lengths + other.lengths
         offsets = np.concatenate([[0], np.cumsum(lengths)])
+        ours = offsets[self.rows] + np.arange(len(self.items)) - self.offsets[self.rows]
+        theirs = offsets[other.rows] + self.lengths[other.rows] + np.arange(len(other.items))
+        theirs -= other.offsets[other.rows]
         items = np.empty(offsets[-1], dtype=np.int32)
-        within = np.arange(len(self.items)) - np.repeat(self.offsets[:-1], self.lengths)
-        items[offsets[self.rows] + within] = self.items
-        within = np.arange(len(other.items)) - np.repeat(other.offsets[:-1], other.lengths)
-        items[offsets[other.rows] + self.lengths[other.rows] + within] = other.items
-        return replace(self, offsets=offsets, items=items)
+        items[ours], items[theirs] = self.items, other.items
+        ratings = None
+        if self.ratings is not None and other.ratings is not None:
+            ratings = np.empty(len(items), dtype=np.float32)
+            ratings[ours], ratings[theirs] = self.ratings, other.ratings
+        return replace(self, offsets=offsets, items=items, ratings=ratings)
+
+
+def _at(values: FloatArray | None, places: NDArray[Any]) -> FloatArray | None:
+    return None if values is None else values[places]
 
 
 @dataclass(frozen=True, eq=False)
@@ -274,14 +308,32 @@ class EvaluationSet:
         histories: All that is known of each user before the targets; also what a full ranking
             masks, targets excepted.
         targets: The items to be found, at least one for each user.
+        masked: What a ranking masks besides, and no recommender is told; ``None`` if nothing.
     """
 
     users: IntArray
     histories: Histories
     targets: Histories
+    masked: Histories | None = None
 
     def __len__(self) -> int:
         return len(self.users)
+
+    @property
+    def known(self) -> Histories:
+        """All that a ranking masks: the histories, and what is masked besides."""
+        return self.histories if self.masked is None else self.histories.append(self.masked)
+
+    def asked_for(self, items: NDArray[Any]) -> EvaluationSet:
+        """Returns the users with a target among some items, asked for these targets alone.
+
+        Args:
+            items: Item ids.
+        """
+        among = np.zeros(self.targets.n_items, np.bool_)
+        among[items] = True
+        targets = self.targets.only(among)
+        return replace(self, targets=targets).take(np.flatnonzero(targets.lengths))
 
     def take(self, rows: NDArray[Any] | slice) -> EvaluationSet:
         """Returns the chosen users, by index, mask or slice, in the given order."""
@@ -289,6 +341,7 @@ class EvaluationSet:
             users=self.users[rows],
             histories=self.histories.take(rows),
             targets=self.targets.take(rows),
+            masked=None if self.masked is None else self.masked.take(rows),
         )
 
 

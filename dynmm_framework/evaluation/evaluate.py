@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from dynmm_framework.data.tables import EvaluationSet, Histories
 from dynmm_framework.errors import StageError
 from dynmm_framework.evaluation import metrics
-from dynmm_framework.evaluation.chance import chance
+from dynmm_framework.evaluation.chance import chance, mean_chance
 from dynmm_framework.evaluation.efficiency import measure_latency
 from dynmm_framework.evaluation.outcome import Categories, Outcome
 from dynmm_framework.evaluation.ranking import rank
@@ -47,7 +47,7 @@ class Evaluation:
         seconds: Time that ranking took.
         latency: ``p50_ms``, ``p95_ms`` and number of ``requests`` of single users; see
             :func:`~dynmm_framework.evaluation.efficiency.measure_latency`.
-        chance: Metric name to the value of a random ranking, for sampled protocols.
+        chance: Metric name to the value of a random ranking, for sampled and cold protocols.
         notes: What a reader of the numbers should know.
     """
 
@@ -69,6 +69,7 @@ def evaluate(
     requests: Sequence[MetricRequest],
     *,
     candidates: Candidates | None = None,
+    pool: IntArray | None = None,
     item_counts: NDArray[Any] | None = None,
     items: pa.Table | None = None,
     depth: int = 0,
@@ -87,6 +88,8 @@ def evaluate(
         evaluation: The users, their histories and targets.
         requests: Metrics, as made by :func:`expand`.
         candidates: Candidates of a sampled protocol; ``None`` ranks the whole catalogue.
+        pool: Rank these items only, all targets among them; see
+            :meth:`~dynmm_framework.data.tables.EvaluationSet.asked_for`.
         item_counts: Training interactions of each item, ``(n_items,)``; needed by metrics of
             novelty and popularity.
         items: The item table; its categories are needed by diversity.
@@ -109,6 +112,7 @@ def evaluate(
             recommender,
             evaluation,
             candidates=candidates,
+            pool=pool,
             depth=max([depth, *(r.k or 0 for r in requests if not r.from_ranks)]),
             item_counts=item_counts,
             categories=Categories.from_items(items),
@@ -134,9 +138,13 @@ def evaluate(
                 who = f"for {missing:,} of {len(evaluation):,} users, left out of the mean"
                 partial.setdefault(who, []).append(request.name)
     levels: dict[str, float] = {}
-    if candidates is not None:
+    if candidates is not None or pool is not None:
         for request in requests:
-            level = chance(request, candidates.items.shape[1])
+            level = (
+                mean_chance(request, outcome)
+                if candidates is None
+                else chance(request, candidates.items.shape[1])
+            )
             if level is not None and request.name in values:
                 levels[request.name] = level
     return Evaluation(
@@ -235,6 +243,27 @@ class _RankValidator:
         if workers.size > 1 and request.spec.per_user and candidates is None:
             # Every n-th user, so that long histories, if they lie together, are shared as well.
             self._part = evaluation.take(np.arange(workers.rank, len(evaluation), workers.size))
+
+    def take(self, rows: NDArray[Any]) -> _RankValidator:
+        rows = np.sort(rows)
+        candidates = self._candidates
+        if candidates is not None:
+            kept = np.isin(candidates.rows, rows)
+            candidates = replace(
+                candidates,
+                users=candidates.users[kept],
+                items=candidates.items[kept],
+                rows=np.searchsorted(rows, candidates.rows[kept]),
+            )
+        return _RankValidator(
+            self.evaluation.take(rows),
+            self._request,
+            candidates,
+            self._item_counts,
+            self._categories,
+            self._chunk_users,
+            self._workers,
+        )
 
     def __call__(self, score: Callable[[Histories], Scores]) -> dict[str, float]:
         scorer: Any = _Scorer(score)

@@ -74,16 +74,16 @@ def auc(outcome: Outcome, k: int | None) -> Values:
 
 
 def coverage(outcome: Outcome, k: int | None) -> float:
-    """Share of the catalogue that appears in at least one list of k."""
+    """Share of the ranked items, those of the catalogue or a pool, in at least one list of k."""
     if outcome.sampled or not len(outcome):
         return np.nan
     return float((_recommended(outcome, k) > 0).mean())
 
 
 def gini(outcome: Outcome, k: int | None) -> float:
-    """Gini coefficient of how often each item of the catalogue is listed among the best k.
+    """Gini coefficient of how often each ranked item is listed among the best k.
 
-    0 if all items are listed equally often; near 1 if few items fill all lists.
+    0 if all ranked items are listed equally often; near 1 if few items fill all lists.
     """
     counts = np.sort(_recommended(outcome, k))
     n, total = len(counts), counts.sum()
@@ -159,9 +159,10 @@ def _counted(outcome: Outcome, k: int | None) -> Values:
 
 
 def _recommended(outcome: Outcome, k: int | None) -> NDArray[np.int64]:
-    """Number of lists of k that each item appears in, ``(n_items,)``."""
+    """Number of lists of k that each ranked item appears in, ``(n_items,)`` or of the pool."""
     lists = outcome.lists(k)
-    return np.bincount(lists[lists >= 0], minlength=outcome.n_items)
+    counts = np.bincount(lists[lists >= 0], minlength=outcome.n_items)
+    return counts if outcome.pool is None else counts[outcome.pool]
 
 
 def _mean_over_list(outcome: Outcome, k: int | None, values: Values) -> Values:

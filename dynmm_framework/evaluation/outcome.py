@@ -59,9 +59,9 @@ class Categories:
 class Outcome:
     """Ranks and lists of one recommender under one protocol.
 
-    Under ``full`` a row is a user with all targets. Under ``sampled`` a row is one target ranked
-    among its own candidates, so that a user with several targets has several rows; metrics need
-    not know, because :meth:`by_user` averages them.
+    Under ``full`` and ``cold`` a row is a user with all targets. Under ``sampled`` a row is one
+    target ranked among its own candidates, so that a user with several targets has several rows;
+    metrics need not know, because :meth:`by_user` averages them.
 
     Attributes:
         users: User id of each row, ``(n,)`` int32.
@@ -77,6 +77,7 @@ class Outcome:
         sampled: Whether the rows were ranked among sampled candidates.
         rows: Row of the evaluation set that each row belongs to, ``(n,)``; ``None`` if they are
             the same.
+        pool: Items that were ranked, ascending; ``None`` for the whole catalogue.
     """
 
     users: IntArray
@@ -90,6 +91,7 @@ class Outcome:
     categories: Categories | None = None
     sampled: bool = False
     rows: NDArray[np.int64] | None = None
+    pool: IntArray | None = None
 
     def __len__(self) -> int:
         return len(self.users)
@@ -177,4 +179,5 @@ class Outcome:
             categories=self.categories,
             sampled=self.sampled,
             rows=rows if self.rows is None else self.rows[rows],
+            pool=self.pool,
         )

@@ -5,7 +5,7 @@ Memory is bounded by a byte budget: a users × items matrix never exists.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -104,6 +104,7 @@ def rank(
     evaluation: EvaluationSet,
     *,
     candidates: Candidates | None = None,
+    pool: IntArray | None = None,
     depth: int,
     item_counts: NDArray[Any] | None = None,
     categories: Categories | None = None,
@@ -113,9 +114,9 @@ def rank(
 ) -> Outcome:
     """Ranks every user's targets and keeps the best items.
 
-    Without candidates, all items are ranked but those of the user's history; targets are never
-    masked, so that repeated consumption stays measurable. With candidates, each target is ranked
-    among its own line of them.
+    Without candidates, all items, or those of a pool, are ranked but those known of the user;
+    targets are never masked, so that repeated consumption stays measurable. With candidates, each
+    target is ranked among its own line of them.
 
     A target's rank is 1 + (number of items scored higher) + (number of other items scored the
     same) / 2: the mean rank of its tie. Lists order ties by item id.
@@ -124,6 +125,7 @@ def rank(
         recommender: A trained recommender or backbone.
         evaluation: The users, their histories and targets.
         candidates: Drawn candidates: first column the target; ``None`` ranks the catalogue.
+        pool: Rank these items only, in any order, all targets among them.
         depth: Length of the lists to keep; 0 skips that work.
         item_counts: Training interactions of each item; zeros if ``None``.
         categories: Categories of items, handed on to the outcome.
@@ -134,8 +136,13 @@ def rank(
     Raises:
         StageError: If scores are not finite or have the wrong shape; names the recommender and
             the user.
+        ValueError: If a target is not in the pool, or there are candidates besides.
     """
-    buffer = ScoreBuffer(as_recommender(recommender), name)
+    if pool is not None:
+        pool = np.unique(np.asarray(pool, dtype=np.int32))
+        if candidates is not None or not np.isin(evaluation.targets.items, pool).all():
+            raise ValueError("a pool holds every target, and goes without candidates")
+    buffer = ScoreBuffer(as_recommender(recommender), name, pool=pool)
     n_items = evaluation.histories.n_items
     counts = np.zeros(n_items, dtype=np.int64) if item_counts is None else item_counts
     if len(counts) != n_items:
@@ -143,7 +150,7 @@ def rank(
     chunk = chunk_users or _chunk_users(buffer, n_items)
     with torch.no_grad():
         if candidates is None:
-            fields = _rank_catalogue(buffer, evaluation, depth, chunk, progress)
+            fields = _rank_catalogue(buffer, evaluation, pool, depth, chunk, progress)
         else:
             fields = _rank_lines(buffer, evaluation, candidates, depth, chunk, progress)
     return Outcome(item_counts=counts, categories=categories, **fields)
@@ -152,17 +159,22 @@ def rank(
 def _rank_catalogue(
     buffer: ScoreBuffer,
     evaluation: EvaluationSet,
+    pool: IntArray | None,
     depth: int,
     chunk_users: int,
     progress: Advance | None,
 ) -> dict[str, Any]:
     histories, targets = evaluation.histories, _distinct(evaluation.targets)
+    masked, asked = evaluation.known, targets
+    if pool is not None:  # from here on, an item is its column among the scores
+        masked, asked = _columns(masked, pool), _columns(targets, pool)
     n = len(evaluation)
     ranks = np.empty(len(targets.items))
     lists = Ranking(np.full((n, depth), -1, np.int32), np.full((n, depth), -np.inf, np.float32))
     for part in _chunks(n, chunk_users):
-        known, wanted = histories.take(part), targets.take(part)
-        scores = buffer.catalogue(known, evaluation.users[part])
+        shown, wanted = histories.take(part), asked.take(part)
+        known = shown if masked is histories else masked.take(part)
+        scores = buffer.catalogue(shown, evaluation.users[part])
         index = _flat(wanted, scores.device)
         values = scores.view(-1)[index]
         scores.view(-1)[_flat(known, scores.device)] = -torch.inf
@@ -170,8 +182,9 @@ def _rank_catalogue(
         begin, end = targets.offsets[part.start], targets.offsets[part.stop]
         ranks[begin:end] = _mean_ranks(buffer, scores, values, wanted).cpu().numpy()
         if depth:
-            best, columns = largest(scores, min(depth, histories.n_items))
-            lists.items[part, : best.shape[1]] = columns.cpu().numpy()
+            best, columns = largest(scores, min(depth, scores.shape[1]))
+            found = columns.cpu().numpy()
+            lists.items[part, : best.shape[1]] = found if pool is None else _at(pool, found)
             lists.scores[part, : best.shape[1]] = best.cpu().numpy()
         if progress is not None:
             progress(part.stop - part.start)
@@ -180,9 +193,10 @@ def _rank_catalogue(
         "histories": histories,
         "targets": targets,
         "ranks": ranks,
-        "n_ranked": _n_ranked(histories, targets),
+        "n_ranked": _n_ranked(masked, asked),
         "top_items": lists.items,
         "top_scores": lists.scores,
+        "pool": pool,
     }
 
 
@@ -286,6 +300,14 @@ def _distinct(targets: Histories) -> Histories:
     )
 
 
+def _columns(histories: Histories, pool: IntArray) -> Histories:
+    """Returns histories of places in the pool, items outside of it left out."""
+    column = np.full(histories.n_items, -1, dtype=np.int32)
+    column[pool] = np.arange(len(pool))
+    inside = histories.only(column >= 0)
+    return replace(inside, items=column[inside.items], n_items=len(pool))
+
+
 def _members(candidates: IntArray, histories: Histories) -> NDArray[np.bool_]:
     """Tells which candidates ``(batch, C)`` are in the row's history."""
     keys = np.arange(len(candidates))[:, None] * histories.n_items + candidates
@@ -298,12 +320,19 @@ def _pick(items: IntArray, columns: NDArray[np.int64]) -> NDArray[np.int32]:
     return np.where(columns < 0, -1, picked).astype(np.int32)
 
 
+def _at(pool: IntArray, columns: NDArray[np.int64]) -> NDArray[np.int32]:
+    """Returns the items at the given places of the pool, ``-1`` where the place is."""
+    return np.where(columns < 0, -1, pool[columns.clip(min=0)]).astype(np.int32)
+
+
 def _flat(histories: Histories, device: torch.device) -> Tensor:
     """Returns the places of the histories' items in a flattened ``(batch, n_items)``."""
     return torch.from_numpy(histories.rows * histories.n_items + histories.items).to(device)
 
 
 def _chunk_users(buffer: ScoreBuffer, n_items: int) -> int:
+    if buffer.pool is not None and isinstance(buffer.recommender, InnerProduct):
+        n_items = len(buffer.pool)  # the other items are never scored
     return min(MOST_USERS, _rows_within_budget(buffer, n_items))
 
 

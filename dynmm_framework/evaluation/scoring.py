@@ -123,11 +123,16 @@ class ScoreBuffer:
     Args:
         recommender: What scores.
         name: How to name it in errors; its class if empty.
+        pool: The items of the catalogue that are wanted; all if ``None``.
     """
 
-    def __init__(self, recommender: Recommender, name: str = "") -> None:
+    def __init__(
+        self, recommender: Recommender, name: str = "", *, pool: IntArray | None = None
+    ) -> None:
         self.recommender = recommender
         self.name = name or name_of(recommender)
+        self.pool = None if pool is None else torch.from_numpy(pool.astype(np.int64))
+        self._pooled: Tensor | None = None
         self._buffers: dict[tuple[int, torch.dtype, torch.device], Tensor] = {}
 
     @property
@@ -146,7 +151,7 @@ class ScoreBuffer:
         return self._buffers[key][:size].view(shape)
 
     def catalogue(self, histories: Histories, users: NDArray[Any]) -> Tensor:
-        """Scores all items, ``(batch, n_items)``.
+        """Scores all items, ``(batch, n_items)``, or those of the pool, ``(batch, len(pool))``.
 
         Args:
             histories: The users.
@@ -160,9 +165,19 @@ class ScoreBuffer:
             vectors, items = self.recommender.users(histories), self.recommender.items()
             if (len(vectors), len(items)) != shape:
                 self._refuse_shape((len(vectors), len(items)), shape)
-            scores = torch.mm(vectors, items.T, out=self.empty(0, shape, items))
+            if self.pool is not None:
+                if self._pooled is None:
+                    self._pooled = items[self.pool.to(items.device)]
+                items = self._pooled
+            out = self.empty(0, (len(vectors), len(items)), items)
+            scores = torch.mm(vectors, items.T, out=out)
         else:
-            scores = self._own(self.recommender.score(histories), shape)
+            # Who re-ranks a few is asked for these: of the whole catalogue it would rank others.
+            asked = None
+            if self.pool is not None:
+                asked = np.tile(self.pool.numpy().astype(np.int32), (len(histories), 1))
+                shape = asked.shape
+            scores = self._own(self.recommender.score(histories, asked), shape)
         self._check(scores, users)
         return scores
 
@@ -201,7 +216,7 @@ class ScoreBuffer:
         found = as_tensor(scores)
         double = found.dtype == torch.float64 or not found.is_floating_point()
         like = torch.empty(0, dtype=torch.float64 if double else torch.float32, device=found.device)
-        return self.empty(0, (shape[0], shape[1]), like).copy_(found)
+        return self.empty(0, (found.shape[0], found.shape[1]), like).copy_(found)
 
     def _refuse_shape(self, found: tuple[int, ...], wanted: tuple[int, ...]) -> None:
         raise StageError(

@@ -27,8 +27,10 @@ def per_user_table(result: Evaluation, users: pa.Table | None = None) -> pa.Tabl
 
     Returns:
         Columns ``user`` (int32, row of the user table), ``user_id`` (string, if ``users`` is
-        given), ``history_length`` and ``n_targets`` (int32), then one float64 column for each
-        metric with a value per user, null-free: NaN where it is undefined.
+        given), ``history_length``, ``n_targets`` and ``target_interactions`` (int32; the last is
+        the number of training interactions of the target, null for users with several), then one
+        float64 column for each metric with a value per user, never null: NaN where it is
+        undefined.
     """
     asked = result.evaluation
     columns: dict[str, Any] = {"user": pa.array(asked.users, pa.int32())}
@@ -36,6 +38,10 @@ def per_user_table(result: Evaluation, users: pa.Table | None = None) -> pa.Tabl
         columns["user_id"] = users["id"].take(columns["user"])
     columns["history_length"] = pa.array(asked.histories.lengths, pa.int32())
     columns["n_targets"] = pa.array(asked.targets.lengths, pa.int32())
+    counts = np.zeros(len(asked), np.int64)
+    single = asked.targets.lengths == 1
+    counts[single] = result.outcome.item_counts[asked.targets.take(single).items]
+    columns["target_interactions"] = pa.array(counts, pa.int32(), mask=~single)
     columns |= {name: pa.array(values, pa.float64()) for name, values in result.per_user.items()}
     return pa.table(columns)
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dynmm_framework.data.stats import dataset_stats
+from dynmm_framework.engine.prequential import stream_rows
+from dynmm_framework.reports.groups import GROUPS, group_tables
 from dynmm_framework.reports.plots import Chart, Series, line_chart
 from dynmm_framework.reports.table import MetricTable, direction, metric_tables, protocol_title
 from dynmm_framework.reports.text import (
@@ -53,8 +55,11 @@ class Content:
     comparisons: tuple[Grid, ...]
     learning: tuple[Chart, ...]
     slices: tuple[Chart, ...]
+    groups: tuple[Grid, ...]
     robustness: tuple[Chart, ...]
-    missing: Grid
+    missing: tuple[Grid, ...]
+    stream: tuple[Grid, ...]
+    stream_charts: tuple[Chart, ...]
     efficiency: Grid
     stages: Grid
     data_log: Grid
@@ -71,7 +76,7 @@ def gather(run: Run) -> Content:
     manifest = run.manifest
     metrics = run.metrics
     pipeline = manifest.pipeline
-    monitor = str(pipeline.get("evaluate", {}).get("monitor", "ndcg@10"))
+    monitor = _monitor(run)
     labels = list(metrics["recommenders"])
     return Content(
         title=manifest.source or pipeline.get("data", {}).get("name", run.id),
@@ -83,8 +88,11 @@ def gather(run: Run) -> Content:
         comparisons=tuple(_comparisons(metrics)),
         learning=tuple(_learning(run.training, labels)),
         slices=tuple(_slices(run.slices, labels, monitor)),
+        groups=tuple(group_grids(run)),
         robustness=tuple(_robustness(metrics.get("robustness", []), monitor)),
-        missing=missing_table(metrics),
+        missing=tuple(missing_tables(metrics)),
+        stream=tuple(stream_tables(metrics)),
+        stream_charts=tuple(_stream_charts(metrics)),
         efficiency=_efficiency(metrics.get("efficiency", {})),
         stages=Grid(
             ("stage", "result", "computed in"),
@@ -121,7 +129,7 @@ def _headline(metrics: Mapping[str, Any], monitor: str) -> str:
     tests = {
         test["b"]: test
         for test in metrics.get("comparisons", ())
-        if test["protocol"] == protocol and test["metric"] == name
+        if (test["protocol"], test["metric"], test["a"]) == (protocol, name, ours)
     }
     known = [label for label in others if label in tests]
     if not known:
@@ -253,28 +261,102 @@ def _slices(
             yield chart
 
 
-def missing_table(metrics: Mapping[str, Any]) -> Grid:
-    """Arranges what an alignment reaches with modalities missing; no rows if it was not asked."""
-    rows = metrics.get("robustness", [])
-    names = list(dict.fromkeys(name for row in rows for name in row["values"]))
-    return Grid(
-        ("without", "items that lose it", *map(metric_title, names)),
-        tuple(
+def group_grids(run: Run) -> Iterator[Grid]:
+    """Arranges the followed metric by training interactions of the target, for each protocol."""
+    labels = list(run.metrics["recommenders"])
+    for table in group_tables(run.slices, labels, _monitor(run)):
+        yield Grid(
+            ("training interactions of the target", *(name for _, name in GROUPS)),
             (
-                " + ".join(row["dropped"]) or "nothing",
-                f"{row['share']:.0%}" if row["dropped"] else DASH,
-                *(number(row["values"].get(name)) for name in names),
-            )
-            for row in rows
-        ),
-        "the alignment with modalities missing, full ranking",
+                ("targets", *(f"{size:,}" for size in table.sizes)),
+                *((label, *map(number, values)) for label, values in table.rows),
+            ),
+            f"{metric_title(table.metric)}, {table.protocol}",
+        )
+
+
+def _monitor(run: Run) -> str:
+    return str(run.manifest.pipeline.get("evaluate", {}).get("monitor", "ndcg@10"))
+
+
+def missing_tables(metrics: Mapping[str, Any]) -> Iterator[Grid]:
+    """Arranges what an alignment reaches with modalities missing, for each protocol."""
+    for protocol, rows in _by_protocol(metrics.get("robustness", [])):
+        names = list(dict.fromkeys(name for row in rows for name in row["values"]))
+        yield Grid(
+            ("without", "items that lose it", *map(metric_title, names)),
+            tuple(
+                (
+                    " + ".join(row["dropped"]) or "nothing",
+                    f"{row['share']:.0%}" if row["dropped"] else DASH,
+                    *(number(row["values"].get(name)) for name in names),
+                )
+                for row in rows
+            ),
+            f"the alignment with modalities missing, {protocol}",
+        )
+
+
+def stream_tables(metrics: Mapping[str, Any]) -> Iterator[Grid]:
+    """Arranges what a stream gave: strategies, paired windows, what was forgotten and skipped."""
+    results = metrics.get("stream")
+    if not results:
+        return
+    names = list(next(iter(results["strategies"].values())))
+    own = next(iter(results["strategies"]))
+    yield Grid(
+        ("strategy", *map(metric_title, names), f"NDCG@10 of {own} over it", "p corrected"),
+        tuple(stream_rows(results, names)),
+        f"the stream: {results['events']:,} events in {results['windows']:,} windows",
     )
+    if results["forgetting"]:
+        yield Grid(
+            ("strategy", "before the stream", "after it"),
+            tuple(
+                (name, number(found["before"]), number(found["after"]))
+                for name, found in results["forgetting"].items()
+            ),
+            "NDCG@10 on events from before the stream, by the state before and after it",
+        )
+    facts = [(reason, f"{count:,}") for reason, count in results["skipped"].items() if count]
+    facts.append(("windows with an alarm of drift", ", ".join(map(str, results["drift"])) or DASH))
+    yield Grid(("skipped, late or noticed", "events"), tuple(facts), "what came in")
+
+
+def _stream_charts(metrics: Mapping[str, Any]) -> Iterator[Chart]:
+    results = metrics.get("stream")
+    if not results:
+        return
+    series = [
+        Series(name, [(float(n), value) for n, value in enumerate(curve, start=1)], slot)
+        for slot, (name, curve) in enumerate(results["curves"].items())
+    ]
+    chart = line_chart(
+        "NDCG@10 up to each window", series, x_label="window", y_label="NDCG@10, cumulative"
+    )
+    if chart is not None:
+        yield chart
 
 
 def _robustness(rows: Sequence[Mapping[str, Any]], monitor: str) -> Iterator[Chart]:
-    """One line for each choice of modalities, from nothing dropped to all."""
-    if not rows:
-        return
+    """One chart for each protocol."""
+    for protocol, of_protocol in _by_protocol(rows):
+        chart = _missing_chart(protocol, of_protocol, monitor)
+        if chart is not None:
+            yield chart
+
+
+def _by_protocol(
+    rows: Sequence[Mapping[str, Any]],
+) -> Iterator[tuple[str, list[Mapping[str, Any]]]]:
+    for protocol in dict.fromkeys(row.get("protocol", "full") for row in rows):
+        yield protocol, [row for row in rows if row.get("protocol", "full") == protocol]
+
+
+def _missing_chart(protocol: str, rows: Sequence[Mapping[str, Any]], monitor: str) -> Chart | None:
+    """Draws a line for each choice of modalities, from nothing dropped to all."""
+    if not rows[0]["values"]:
+        return None
     name = monitor if monitor in rows[0]["values"] else next(iter(rows[0]["values"]))
     whole = (0.0, rows[0]["values"][name])
     dropped = dict.fromkeys(tuple(row["dropped"]) for row in rows if row["dropped"])
@@ -291,15 +373,13 @@ def _robustness(rows: Sequence[Mapping[str, Any]], monitor: str) -> Iterator[Cha
         )
         for slot, names in enumerate(dropped)
     ]
-    chart = line_chart(
-        f"{metric_title(name)} with modalities missing",
+    return line_chart(
+        f"{metric_title(name)} with modalities missing, {protocol}",
         series,
         x_label="items that lose it, %",
         y_label=metric_title(name),
         from_zero=True,
     )
-    if chart is not None:
-        yield chart
 
 
 def _means(

@@ -59,7 +59,7 @@ class MetricTable:
     """All recommenders under one protocol.
 
     Attributes:
-        protocol: ``full`` or ``sampled:N``.
+        protocol: ``full``, ``sampled:N`` or ``cold:N``.
         metrics: Names of the columns, such as ``ndcg@10``.
         rows: One for each recommender, the pipeline's own first; chance last where it is known.
         n_users: Number of users ranked, if it is known.
@@ -110,8 +110,13 @@ def protocol_title(protocol: str) -> str:
     """Returns the rule behind a protocol's name in words."""
     if protocol == "full":
         return "Full ranking of the catalogue"
-    negatives = protocol.removeprefix("sampled:")
-    return f"Ranking among {negatives} sampled negatives"
+    kind, _, number = protocol.partition(":")
+    if kind == "cold":
+        few = "out" if number == "1" else f" fewer than {number}"
+        return f"Ranking of the items with{few} training interactions"
+    if kind == "auc":
+        return f"Telling items rated above {number or '3'} from the others"
+    return f"Ranking among {number} sampled negatives"
 
 
 def metric_tables(metrics: Mapping[str, Any]) -> tuple[MetricTable, ...]:
@@ -140,10 +145,9 @@ def _table(metrics: Mapping[str, Any], protocol: str) -> MetricTable:
     tests = {
         (test["metric"], test["b"]): test
         for test in metrics.get("comparisons", ())
-        if test["protocol"] == protocol
+        if test["protocol"] == protocol and test["a"] == next(iter(by_label))
     }
-    references = [test["a"] for (_, _), test in tests.items()]
-    reference = references[0] if references else ""
+    reference = next(iter(by_label)) if tests else ""
     per_metric = Counter(metric for metric, _ in tests)
     # Of several p-values Holm raises the smallest, unless that is 0 or 1.
     corrected = any(test.get("p_adjusted") != test.get("p_t") for test in tests.values())

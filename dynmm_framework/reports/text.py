@@ -10,7 +10,7 @@ from typing import Any
 DASH = "–"
 """Stands for a value that does not exist."""
 
-_ACRONYMS = {"ndcg": "NDCG", "mrr": "MRR", "map": "MAP", "auc": "AUC"}
+_ACRONYMS = {"ndcg": "NDCG", "mrr": "MRR", "map": "MAP", "auc": "AUC", "uauc": "UAUC"}
 
 _INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
 

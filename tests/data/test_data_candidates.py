@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynmm_framework.data import candidates as module
-from dynmm_framework.data.candidates import Candidates, draw_candidates
+from dynmm_framework.data.candidates import Candidates, cold_pool, draw_candidates
 from dynmm_framework.data.tables import EvaluationSet, Histories
 from dynmm_framework.errors import DataError
 
@@ -138,3 +139,32 @@ def test_no_users_no_lines() -> None:
     drawn = draw_candidates(evaluation([], [], 6), 4, seed=0)
     assert drawn.items.shape == (0, 5)
     assert len(drawn) == 0
+
+
+def test_what_is_masked_is_no_negative() -> None:
+    plain = evaluation([[0], [1]], [[2], [3]], 6)
+    masked = replace(plain, masked=Histories.of([[1, 3], []], 6))
+    drawn = draw_candidates(masked, 2, seed=0)
+    check(drawn, plain, 2)
+    assert drawn.items[0].tolist() == [2, 4, 5]
+
+
+def test_the_pool_is_all_items_with_few_training_interactions() -> None:
+    asked = evaluation([[0], [1]], [[2], [3]], 6)
+    counts = np.array([5, 4, 1, 3, 0, 0])
+    assert cold_pool(asked, counts, 2, split="x").items.tolist() == [2, 4, 5]
+    assert cold_pool(asked, counts, 5, split="x").items.tolist() == [1, 2, 3, 4, 5]
+    two, three = (cold_pool(asked, counts, below, split="x") for below in (2, 3))
+    assert two.hash == three.hash != cold_pool(asked, counts, 4, split="x").hash
+
+
+def test_a_pool_that_nobody_is_asked_for_names_split_and_protocol() -> None:
+    asked = evaluation([[0], [1]], [[2], [3]], 6)
+    with pytest.raises(DataError) as caught:
+        cold_pool(asked, np.array([5, 4, 1, 3, 0, 0]), 1, split="leave_one_out")
+    assert str(caught.value) == (
+        "the protocol cold:1 has nobody to ask: of 2 test targets of the split 'leave_one_out', "
+        "none has fewer than 1 training interaction; the least has 1\n"
+        "  Hold whole items out with split: {strategy: cold_items}, raise the number after cold, "
+        "or leave the protocol out."
+    )

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
@@ -262,6 +262,91 @@ def test_splits_by_order_agree_with_plain_python(
         assert list(got) == wanted
 
 
+@settings(max_examples=50)
+@given(
+    st.lists(st.tuples(st.integers(0, 4), st.integers(0, 6), st.integers(0, 9)), max_size=40),
+    st.sampled_from([0.01, 0.2, 0.5, 0.99]),
+    st.integers(0, 20),
+)
+def test_cold_items_agrees_with_plain_python(
+    table: list[tuple[int, int, int]], share: float, seed: int
+) -> None:
+    # Users 8 and 9 see two items in either order, so one of them can be tested if one is drawn.
+    table = [*table, (8, 7, 0), (8, 8, 1), (9, 8, 0), (9, 7, 1)]
+    users, items, times = zip(*table, strict=True)
+    data = assemble({"user": list(users), "item": list(items), "timestamp": list(times)}, name="x")
+    rows = data.interactions
+    n = len(data.items)
+    drawn = np.random.default_rng(seed).permutation(n)[: min(max(int(share * n + 1e-9), 1), n - 1)]
+    expected: dict[str, list[tuple[int, int]]] = {"train": [], "valid": [], "test": []}
+    masked: dict[int, list[int]] = {}
+    for user in range(rows.n_users):
+        mine = rows.items[rows.users == user].tolist()
+        cold = [place for place, item in enumerate(mine) if item in drawn]
+        asked = bool(cold) and any(item not in drawn for item in mine[: cold[-1]])
+        known = mine[: cold[-1]] if asked else mine
+        warm = [(user, item) for item in known if item not in drawn]
+        expected["train"] += warm if len(warm) < 2 else warm[:-1]
+        expected["valid"] += [] if len(warm) < 2 else warm[-1:]
+        if asked:
+            expected["test"].append((user, mine[cold[-1]]))
+            masked[user] = [item for item in known if item in drawn]
+    if not expected["test"]:
+        with pytest.raises(DataError, match="leaves no test user"):
+            make_split(data, block("cold_items", share=share), seed=seed)
+        return
+    split = make_split(data, block("cold_items", share=share), seed=seed)
+    for part, wanted in expected.items():
+        found = getattr(split, part)
+        assert list(zip(found.users.tolist(), found.items.tolist(), strict=True)) == wanted
+    evaluation = split.evaluation("test")
+    for row, user in enumerate(evaluation.users.tolist()):
+        before = [item for owner, item in expected["train"] + expected["valid"] if owner == user]
+        assert sorted(evaluation.histories[row].tolist()) == sorted(before)
+        seen = [] if evaluation.masked is None else evaluation.masked[row].tolist()
+        assert seen == masked[user]
+        assert sorted(evaluation.known[row].tolist()) == sorted(before + seen)
+    assert split.evaluation("valid").masked is None
+    again = make_split(data, block("cold_items", share=share), seed=seed)
+    assert again.hash == split.hash
+
+
+def test_cold_items_holds_items_out_and_looks_at_nothing_later() -> None:
+    data = dataset("a1 a3 a2 a3 a4 a5 b3 b1 b2 c1 c2 c3 d4 d5")
+    (seed,) = [
+        seed
+        for seed in range(200)
+        if set(np.random.default_rng(seed).permutation(5)[:2]) == {1, 3}  # items "3" and "4"
+    ][:1]
+    split = make_split(data, block("cold_items", share=0.4), seed=seed)
+    assert parts(data, split) == ("a1 b1 c1 d5", "a2 b2 c2", "a4 c3")
+    assert asked(data, split, "valid") == {"a": ("1", "2"), "b": ("1", "2"), "c": ("1", "2")}
+    assert asked(data, split, "test") == {"a": ("12", "4"), "c": ("12", "3")}
+    evaluation = split.evaluation("test")
+    assert evaluation.masked is not None
+    assert [evaluation.masked[row].tolist() for row in range(2)] == [[1, 1], []]
+    assert split.notes == (
+        "interactions: 4 training, 3 validation, 2 test",
+        "held out: 2 of 5 items with interactions, with 6 interactions",
+        "1 interaction unused: later than the user's test target",
+        "2 users not asked: nothing before the held-out items",
+        "valid: 3 users, 3 targets",
+        "valid: 3 targets without any training interaction of the item",
+        "test: 2 users, 2 targets",
+        "test: 2 targets without any training interaction of the item",
+    )
+
+
+def test_asked_for_keeps_the_users_with_such_a_target() -> None:
+    data = dataset("a1 a2 a3 a4 b1 b2 b3 c1 c2 c4")
+    evaluation = make_split(data, block("leave_one_out"), seed=0).evaluation("test")
+    few = evaluation.asked_for(np.array([3]))
+    assert few.users.tolist() == [0, 2]
+    assert few.targets.items.tolist() == [3, 3]
+    assert [few.histories[row].tolist() for row in range(2)] == [[0, 1, 2], [0, 1]]
+    assert len(evaluation.asked_for(np.array([], np.int32))) == 0
+
+
 def test_evaluation_histories_and_targets_agree_with_the_rows() -> None:
     rng = np.random.default_rng(1)
     table = {"user": rng.integers(0, 30, 900), "item": rng.integers(0, 50, 900)}
@@ -334,7 +419,7 @@ def test_splits_by_time_need_timestamps(strategy: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("pairs", "settings", "expected"),
+    ("pairs", "chosen", "expected"),
     [
         (
             "a1 a2 b1 b2 c3",
@@ -355,13 +440,20 @@ def test_splits_by_time_need_timestamps(strategy: str) -> None:
             "leaves no test user: none of 1 user has a test target\n"
             "  Raise split.threshold, or use temporal_user.",
         ),
+        (
+            "a1 b1",
+            {"strategy": "cold_items"},
+            "the split 'cold_items' leaves no test user: none of 2 users has a test target\n"
+            "  Raise split.share, so that more users have a held-out item, or keep more "
+            "interactions with data.filters.",
+        ),
     ],
 )
 def test_split_without_test_user_says_why(
-    pairs: str, settings: dict[str, Any], expected: str
+    pairs: str, chosen: dict[str, Any], expected: str
 ) -> None:
     with pytest.raises(DataError) as caught:
-        make_split(dataset(pairs), block(**settings), seed=0)
+        make_split(dataset(pairs), block(**chosen), seed=0)
     assert expected in str(caught.value)
 
 

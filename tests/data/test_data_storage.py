@@ -15,16 +15,18 @@ import pytest
 
 from dynmm_framework.config.pipeline import GivenFiles, LeaveOneOut
 from dynmm_framework.data.assemble import assemble
-from dynmm_framework.data.candidates import draw_candidates
+from dynmm_framework.data.candidates import Pool, draw_candidates
 from dynmm_framework.data.filters import apply_filters
 from dynmm_framework.data.fingerprint import fingerprint_dataset
 from dynmm_framework.data.splits import Split, make_split
 from dynmm_framework.data.storage import (
     read_candidates,
     read_dataset,
+    read_pool,
     read_split,
     write_candidates,
     write_dataset,
+    write_pool,
     write_split,
 )
 from dynmm_framework.data.tables import Dataset, Interactions
@@ -121,16 +123,26 @@ def test_candidates_come_back_as_they_were(tmp_path: Path) -> None:
         assert (getattr(after, name) == getattr(before, name)).all()
 
 
+def test_a_pool_comes_back_as_it_was(tmp_path: Path) -> None:
+    before = Pool(np.array([1, 4, 9], np.int32))
+    write_pool(before, tmp_path)
+    after = read_pool(tmp_path)
+    assert after.items.dtype == np.int32
+    assert (after.items.tolist(), after.hash) == ([1, 4, 9], before.hash)
+
+
 def write_all(folder: Path) -> None:
     write_dataset(dataset(), folder / "dataset")
     write_split(given(folder), folder / "split")
     write_candidates(draw_candidates(loo().evaluation("test"), 1, seed=3), folder / "candidates")
+    write_pool(Pool(np.array([1, 4, 9], np.int32)), folder / "pool")
 
 
 READ: dict[str, Callable[[Path], Any]] = {
     "dataset": read_dataset,
     "split": read_split,
     "candidates": read_candidates,
+    "pool": read_pool,
 }
 FILES = [
     "dataset/dataset.json",
@@ -143,6 +155,8 @@ FILES = [
     "split/users.parquet",
     "candidates/candidates.json",
     "candidates/candidates.safetensors",
+    "pool/pool.json",
+    "pool/pool.safetensors",
 ]
 
 
@@ -168,7 +182,7 @@ def test_damage_is_named(tmp_path: Path, file: str, damage: str) -> None:
     assert lines[-1] == "  Delete the folder and run again; what is missing is computed anew."
 
 
-@pytest.mark.parametrize("kind", ["split", "candidates"])
+@pytest.mark.parametrize("kind", ["split", "candidates", "pool"])
 def test_other_contents_than_noted_are_found(tmp_path: Path, kind: str) -> None:
     write_all(tmp_path)
     path = tmp_path / kind / f"{kind}.json"

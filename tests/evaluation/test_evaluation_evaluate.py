@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -211,6 +212,30 @@ def test_a_validator_may_follow_a_sampled_protocol(wrap: Any) -> None:
     validate = make_validator(evaluation, request, candidates=drawn)
     expected = evaluate(table, evaluation, [request], candidates=drawn).values["ndcg@10"]
     assert validate(lambda histories: wrap(table.score(histories)))["ndcg@10"] == expected
+
+
+def test_a_validator_may_ask_some_of_the_users() -> None:
+    scores, evaluation = random_case(users=20)
+    table = TableRecommender(scores)
+    drawn = draw_candidates(evaluation, 20, seed=3)
+    (request,) = requests("ndcg")
+    for candidates in (None, drawn):
+        validate = make_validator(evaluation, request, candidates=candidates)
+        rows = np.array([1, 4, 5, 11, 12, 19])
+        few = validate.take(rows[::-1])
+        assert few.evaluation.users.tolist() == evaluation.users[rows].tolist()
+        asked = evaluation.take(rows)
+        again = None
+        if candidates is not None:
+            lines = np.isin(drawn.rows, rows)
+            again = replace(
+                drawn,
+                users=drawn.users[lines],
+                items=drawn.items[lines],
+                rows=np.searchsorted(rows, drawn.rows[lines]),
+            )
+        expected = evaluate(table, asked, [request], candidates=again).values["ndcg@10"]
+        assert few(table.score)["ndcg@10"] == pytest.approx(expected)
 
 
 def test_a_validator_of_a_metric_that_should_fall_says_so() -> None:

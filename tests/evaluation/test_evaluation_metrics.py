@@ -24,7 +24,8 @@ from ranking_cases import (
 
 from dynmm_framework.data.candidates import draw_candidates
 from dynmm_framework.evaluation import metrics
-from dynmm_framework.evaluation.chance import chance
+from dynmm_framework.evaluation.chance import chance, mean_chance
+from dynmm_framework.evaluation.evaluate import evaluate
 from dynmm_framework.evaluation.outcome import Categories, Outcome
 from dynmm_framework.evaluation.ranking import rank
 
@@ -148,6 +149,46 @@ def test_chance_is_what_random_scores_get(n: int) -> None:
         values = request(outcome)
         error = values.std() / math.sqrt(users)
         assert level == pytest.approx(values.mean(), abs=4 * error + 1e-12), request.name
+
+
+@pytest.mark.parametrize(("n", "n_targets"), [(4, 4), (12, 3), (40, 2)])
+def test_chance_of_several_targets_is_what_random_scores_get(n: int, n_targets: int) -> None:
+    users = 4000
+    evaluation = evaluation_set([[]] * users, [list(range(n_targets))] * users, n)
+    drawn = np.random.default_rng(0).standard_normal((users, n)).astype(np.float32)
+    outcome = rank(TableRecommender(drawn), evaluation, depth=0)
+    for request in requests("hit", "ndcg", "recall", "precision", "map", "mrr", at=[1, 10]):
+        level = chance(request, n, n_targets=n_targets)
+        values = request(outcome)
+        error = values.std() / math.sqrt(users)
+        assert level == pytest.approx(values.mean(), abs=4 * error + 1e-9), request.name
+
+
+def test_mean_chance_weighs_users_with_lists_of_different_length() -> None:
+    evaluation = evaluation_set([[], [], [1, 2]], [[0], [0], [0, 3]], 20)
+    outcome = rank(TableRecommender(np.zeros((3, 20), np.float32)), evaluation, depth=0)
+    (hit,) = requests("hit")
+    of_two = 1 - (8 / 18) * (7 / 17)
+    assert mean_chance(hit, outcome) == pytest.approx((0.5 + 0.5 + of_two) / 3)
+    (coverage,) = requests("coverage")
+    assert mean_chance(coverage, outcome) is None
+
+
+def test_random_scores_hit_chance_within_a_pool() -> None:
+    rng = np.random.default_rng(3)
+    scores = rng.standard_normal((4000, 40)).astype(np.float32)
+    pool = np.arange(0, 40, 2)
+    histories = [rng.choice(40, 8, replace=False).tolist() for _ in range(4000)]
+    targets = [[int(item)] for item in rng.choice(40, 4000)]
+    evaluation = evaluation_set(histories, targets, 40).asked_for(pool)
+    result = evaluate(TableRecommender(scores), evaluation, requests(at=[5]), pool=pool)
+    assert result.chance.keys() == {
+        "hit@5", "ndcg@5", "recall@5", "precision@5", "map@5", "mrr", "auc",
+    }  # fmt: skip
+    for name, level in result.chance.items():
+        error = result.per_user[name].std() / math.sqrt(len(evaluation))
+        assert level == pytest.approx(result.values[name], abs=4 * error), name
+    assert result.values["coverage@5"] == 1.0  # of the pool
 
 
 def test_chance_of_1_plus_19_hit_at_10_is_half() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
@@ -175,6 +176,97 @@ def test_scores_of_the_wrong_shape_are_refused() -> None:
     backbone = TableBackbone(np.ones((5, 3), np.float32), np.ones((59, 3), np.float32))
     with pytest.raises(StageError, match=r"TableBackbone returned .* \(5, 60\) was asked for"):
         rank(backbone, evaluation, depth=5)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    levels=st.sampled_from([None, 1, 3, 12]),
+    most_targets=st.sampled_from([1, 4]),
+    chunk_users=st.sampled_from([None, 1, 7]),
+    size=st.sampled_from([1, 13, 60]),
+    masks=st.booleans(),
+)
+def test_a_pool_is_ranked_as_a_catalogue_of_its_own(
+    seed: int,
+    levels: int | None,
+    most_targets: int,
+    chunk_users: int | None,
+    size: int,
+    masks: bool,
+) -> None:
+    scores, evaluation = random_case(seed, users=15, levels=levels, most_targets=most_targets)
+    rng = np.random.default_rng(seed)
+    pool = rng.permutation(60)[:size]
+    if masks:
+        more = [rng.integers(0, 60, 4).tolist() for _ in range(15)]
+        evaluation = replace(evaluation, masked=Histories.of(more, 60))
+    evaluation = evaluation.asked_for(pool)
+    outcome = rank(
+        TableRecommender(scores), evaluation, pool=pool, depth=9, chunk_users=chunk_users
+    )
+    ranks, n_ranked = [], []
+    for row, user in enumerate(evaluation.users):
+        targets = evaluation.targets[row].tolist()
+        known = set(evaluation.known[row].tolist()) - set(targets)
+        ranked = [item for item in sorted(pool.tolist()) if item not in known]
+        n_ranked.append(len(ranked))
+        for target in targets:
+            above = sum(scores[user, item] > scores[user, target] for item in ranked)
+            equal = sum(scores[user, item] == scores[user, target] for item in ranked)
+            ranks.append(1 + above + (equal - 1) / 2)
+        best = sorted(ranked, key=lambda item: (-scores[user, item], item))[:9]
+        assert outcome.top_items[row].tolist() == best + [-1] * (9 - len(best))
+        assert outcome.top_scores[row, : len(best)].tolist() == scores[user, best].tolist()
+    assert outcome.ranks.tolist() == ranks
+    assert outcome.n_ranked.tolist() == n_ranked
+    assert outcome.targets.items.tolist() == evaluation.targets.items.tolist()
+
+
+def test_a_backbone_scores_the_pool_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    users, items = rng.integers(-3, 4, (20, 8)), rng.integers(-3, 4, (300, 8))
+    _, evaluation = random_case(5, users=20, items=300)
+    pool = np.arange(0, 300, 3)
+    evaluation = evaluation.asked_for(pool)
+    widths = []
+    multiply = torch.mm
+    monkeypatch.setattr(
+        torch, "mm", lambda a, b, out: widths.append(b.shape[1]) or multiply(a, b, out=out)
+    )
+    backbone = TableBackbone(users.astype(np.float32), items.astype(np.float32))
+    found = rank(backbone, evaluation, pool=pool, depth=10, chunk_users=7)
+    expected = rank(
+        TableRecommender((users @ items.T).astype(np.float32)), evaluation, pool=pool, depth=10
+    )
+    assert set(widths) == {100}
+    assert found.ranks.tolist() == expected.ranks.tolist()
+    assert found.top_items.tolist() == expected.top_items.tolist()
+
+
+def test_what_is_masked_is_shown_to_no_recommender() -> None:
+    shown: list[list[int]] = []
+
+    class Watches(TableRecommender):
+        def score(self, histories: Histories, candidates: NDArray | None = None) -> NDArray:
+            shown.extend(histories[row].tolist() for row in range(len(histories)))
+            return super().score(histories, candidates)
+
+    evaluation = replace(evaluation_set([[0]], [[3]], 5), masked=Histories.of([[1, 3]], 5))
+    outcome = rank(Watches(np.array([[9.0, 8.0, 7.0, 6.0, 5.0]])), evaluation, depth=5)
+    assert shown == [[0]]
+    assert outcome.ranks.tolist() == [2.0]
+    assert outcome.n_ranked.tolist() == [3]
+    assert outcome.top_items.tolist() == [[2, 3, 4, -1, -1]]
+
+
+@pytest.mark.parametrize("candidates", [False, True])
+def test_a_pool_without_a_target_or_beside_candidates_is_refused(candidates: bool) -> None:
+    scores, evaluation = random_case(users=5)
+    drawn = draw_candidates(evaluation, 3, seed=0) if candidates else None
+    pool = np.arange(60 if candidates else 2)
+    with pytest.raises(ValueError, match="a pool holds every target, and goes without candidates"):
+        rank(TableRecommender(scores), evaluation, candidates=drawn, pool=pool, depth=0)
 
 
 def test_candidates_of_other_users_are_refused() -> None:

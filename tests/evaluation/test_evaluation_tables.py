@@ -40,11 +40,15 @@ def test_per_user_table_has_a_row_for_each_user() -> None:
     result = result_of(["ndcg", "mrr", "coverage"])
     table = per_user_table(result, dataset(15, 60).users)
     assert table.column_names == [
-        "user", "user_id", "history_length", "n_targets", "ndcg@10", "mrr",
+        "user", "user_id", "history_length", "n_targets", "target_interactions", "ndcg@10", "mrr",
     ]  # fmt: skip
     assert table["user_id"].to_pylist() == [f"u{user}" for user in range(15)]
     assert table["history_length"].to_pylist() == result.evaluation.histories.lengths.tolist()
     assert table["n_targets"].to_pylist() == result.evaluation.targets.lengths.tolist()
+    asked = [result.evaluation.targets[row].tolist() for row in range(15)]
+    assert table["target_interactions"].to_pylist() == [
+        3 * items[0] if len(items) == 1 else None for items in asked
+    ]
     assert table["ndcg@10"].to_numpy().mean() == pytest.approx(result.values["ndcg@10"])
     floats = [field.name for field in table.schema if pa.types.is_floating(field.type)]
     assert floats == ["ndcg@10", "mrr"]

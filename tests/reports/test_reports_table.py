@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from dynmm_framework.reports.table import metric_tables, rich_table
+from dynmm_framework.reports.table import metric_tables, protocol_title, rich_table
 
 
 def value(mean: float | None) -> dict:
@@ -119,6 +119,19 @@ def test_one_recommender_alone_has_no_stars_and_no_best():
     assert table.note == ""
     assert not table.marks_best
     assert table.title == "Ranking among 9 sampled negatives"
+
+
+@pytest.mark.parametrize(
+    ("protocol", "title"),
+    [
+        ("full", "Full ranking of the catalogue"),
+        ("cold:1", "Ranking of the items without training interactions"),
+        ("cold:5", "Ranking of the items with fewer than 5 training interactions"),
+        ("sampled:9", "Ranking among 9 sampled negatives"),
+    ],
+)
+def test_a_protocol_is_said_in_words(protocol, title):
+    assert protocol_title(protocol) == title
 
 
 @pytest.mark.parametrize("width", [200, 60])
