@@ -29,8 +29,8 @@ FOLDER = Path("media")
 )
 @click.option(
     "--modality",
-    type=click.Choice(["image", "audio"]),
-    default="image",
+    type=click.Choice(["vision", "audio"]),
+    default="vision",
     show_default=True,
     help="What to download.",
 )
@@ -89,21 +89,23 @@ def media(
     """
     from dynmm_framework.cli.data import find_source
     from dynmm_framework.data.filters import apply_filters
+    from dynmm_framework.engine.content import INPUTS
     from dynmm_framework.engine.progress import Display
     from dynmm_framework.features.fetch import Limits, fetch_media, find_urls
 
     invocation.resumable = True
+    column = INPUTS[modality]
     found = find_source(invocation, source, path, settings, False)
     dataset = found.reader.read(found.ctx)
     if found.filters is not None:
         dataset = apply_filters(dataset, found.filters)
-    urls = find_urls(dataset.items, modality)
+    urls = find_urls(dataset.items, column)
     display = Display(None if invocation.quiet else invocation.err)
     with display.bar(f"download {modality}", len(urls)) as advance:
         state = fetch_media(
             urls,
             folder,
-            modality=modality,
+            modality=column,
             limits=Limits(
                 total_bytes=limit_mb << 20,
                 file_bytes=limit_file_mb << 20,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from dynmm_framework.config.blocks import Block, ComponentRef, distinct
 
@@ -35,11 +35,25 @@ class EncoderRef(ComponentRef):
     """Where the files are; null takes the paths in the item table."""
 
 
+class TextEncoderRef(EncoderRef):
+    """The encoder of texts, and which columns they are made of."""
+
+    fields: list[str] = []
+    """Columns of the item table that make an item's text, joined by full stops, such as ``[title,
+    categories]``; an item lacks text where all of them are empty. By default ``text`` alone, or
+    ``title`` where it is empty."""
+
+    @field_validator("fields")
+    @classmethod
+    def _each_once(cls, value: list[str]) -> list[str]:
+        return distinct(value)
+
+
 class Encoders(Block):
     """Encoders by modality; each turns a part of the items' content into vectors."""
 
-    text: EncoderRef | None = None
-    """Reads the items' ``text``, or their ``title`` where there is none."""
+    text: TextEncoderRef | None = None
+    """Reads the items' ``text``, or their ``title`` where there is none, or ``fields``."""
     vision: EncoderRef | None = None
     """Reads the items' ``image``."""
     audio: EncoderRef | None = None
@@ -47,7 +61,7 @@ class Encoders(Block):
 
     @field_validator("text")
     @classmethod
-    def _texts_are_no_files(cls, value: EncoderRef | None) -> EncoderRef | None:
+    def _texts_are_no_files(cls, value: TextEncoderRef | None) -> TextEncoderRef | None:
         # The paths of the files would be encoded, as if they were the texts.
         if value is not None and value.media is not None:
             raise ValueError(
@@ -64,12 +78,22 @@ class Encoders(Block):
 
 
 class Ablation(Block):
-    """A variant of the alignment, compared with the whole."""
+    """A variant of the alignment, or of the prompt, compared with the whole."""
 
     name: str = Field(min_length=1)
     """What is different, such as ``without similarity``; part of its label."""
     align: ComponentRef | None = None
     """What to change. Settings that are not named are those of the pipeline's own ``align``."""
+    prompt: ComponentRef | None = None
+    """What to change of the prompt instead; settings that are not named are those of ``prompt``."""
+
+    @model_validator(mode="after")
+    def _changes_one_thing(self) -> Ablation:
+        if self.align is not None and self.prompt is not None:
+            raise ValueError("changes align and prompt; make a variant of each")
+        if self.align is None and self.prompt is None:
+            raise ValueError("names no change; give align or prompt")
+        return self
 
 
 class Robustness(Block):
@@ -89,5 +113,7 @@ class Robustness(Block):
         return sorted(distinct(value))
 
 
+Role = Literal["fit", "align", "prompt"]
+"""How a recommender comes about: fitted by itself, or put on others as an alignment or a prompt."""
 Control = Literal["shuffled_features", "popularity_bias"]
 """What an alignment's gain could come from besides content; see ``controls`` of a pipeline."""

@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from dynmm_framework.config.parts import PartRef
 from dynmm_framework.errors import ArtifactError, DynmmError, StageError
 from dynmm_framework.features.batches import (
     BatchEncoder,
@@ -94,6 +95,16 @@ class WorkerContext:
             fetch_hook=partial(catalogue.first, "dynmm_fetch_artifact"),
         )
         return fetcher.fetch(registry.find_files(record))
+
+    def component(self, ref: PartRef) -> Any:
+        raise StageError(
+            f"stage {self.stage}: {ref.name} is asked for on a Ray worker, where an encoder has no"
+            " parts",
+            hint="Encode with compute: {engine: local}.",
+        )
+
+    def part(self, name: str) -> Context:
+        return replace(self, stage=f"{self.stage}/{name}", workdir=self.workdir / name)
 
     def log(self, message: str) -> None:
         """Nobody listens."""

@@ -51,10 +51,12 @@ def encode_items(
     cache: FeatureCache,
     ctx: Context,
     identity: str,
+    name: str | None = None,
     batch_size: int = 32,
     workers: int | None = None,
     shard_size: int | None = None,
     files: Sequence[str | None] = (),
+    fields: Sequence[str] = (),
     engine: Literal["local", "ray"] = "local",
     n_workers: int = 1,
     address: str | None = None,
@@ -73,11 +75,13 @@ def encode_items(
         ctx: The stage's context: progress, log, device.
         identity: All that decides the vectors: the encoder's provider, code, configuration and
             fingerprint of the weights.
+        name: What the encoder is called in errors; its class if ``None``.
         batch_size: Inputs that are encoded at a time.
         workers: Threads that decode; the available cores if ``None``.
         shard_size: Inputs of a shard; :data:`SHARD_SIZES` if ``None``.
         files: Path of each item's file, instead of the table's column; see
             :func:`dynmm_framework.features.locate.locate_files`.
+        fields: Columns that make an item's text together, instead of the first that has one.
         engine: ``ray`` encodes shards in ``n_workers`` processes, with the same result.
         n_workers: Processes of ``ray``.
         address: Cluster of ``ray``; that of ``RAY_ADDRESS``, or one of this machine's own, if
@@ -89,7 +93,7 @@ def encode_items(
         StageError: If no item can be encoded, or the encoder returns nonsense.
         ArtifactError: If weights cannot be loaded, or the cache not be written.
     """
-    name = str(getattr(encoder, "name", type(encoder).__name__))
+    name = name or type(encoder).__name__
     if getattr(encoder, "modality", modality) != modality:
         raise ConfigError(
             f"encoder {name} encodes {encoder.modality}, and {modality} is asked of it",
@@ -101,7 +105,7 @@ def encode_items(
         reasons = ["" if has else "not among the features" for has in features.present]
         ids = items.column("id").to_pylist()
         return report(features, ids, reasons, modality, ctx, started, fresh=0)
-    inputs = find_inputs(items, modality, files=files)
+    inputs = find_inputs(items, modality, files=files, fields=fields)
     workers = workers or default_workers()
     contents = _digest(inputs, modality, cache, ctx, workers)
     job = _Job(encoder, modality, name, ctx, batch_size, workers)

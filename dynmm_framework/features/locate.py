@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import re
 from collections.abc import Sequence
@@ -40,7 +41,13 @@ class Inputs:
     reasons: Sequence[str]
 
 
-def find_inputs(items: pa.Table, modality: str, *, files: Sequence[str | None] = ()) -> Inputs:
+def find_inputs(
+    items: pa.Table,
+    modality: str,
+    *,
+    files: Sequence[str | None] = (),
+    fields: Sequence[str] = (),
+) -> Inputs:
     """Finds the input of each item.
 
     Args:
@@ -48,6 +55,7 @@ def find_inputs(items: pa.Table, modality: str, *, files: Sequence[str | None] =
         modality: ``text``, ``image`` or ``audio``.
         files: Path of each item's file from :func:`locate_files`; without them the table's
             column counts.
+        fields: Columns whose values make the text, joined, instead of the first that has one.
 
     Raises:
         DataError: If the table has no such column, or no item has an input.
@@ -58,6 +66,9 @@ def find_inputs(items: pa.Table, modality: str, *, files: Sequence[str | None] =
     if files:
         values, nothing = list(files), "no file for this id"
         reasons = ["" if value else nothing for value in values]
+    elif fields:
+        values = _joined(items, fields)
+        reasons = ["" if value else "none given" for value in values]
     else:
         columns = [name for name in COLUMNS[modality] if name in items.column_names]
         if not columns:
@@ -77,6 +88,45 @@ def find_inputs(items: pa.Table, modality: str, *, files: Sequence[str | None] =
     if not any(values):
         raise DataError(f"no item has a usable {modality}: {_why(reasons)}", hint=_hint(reasons))
     return Inputs(ids, values, reasons)
+
+
+def _joined(items: pa.Table, fields: Sequence[str]) -> list[str | None]:
+    """Returns the texts that some columns make together."""
+    absent = [name for name in fields if name not in items.column_names]
+    odd = [
+        name
+        for name in fields
+        if name not in absent
+        and (pa.types.is_struct(kind := items.schema.field(name).type) or pa.types.is_binary(kind))
+    ]
+    if odd:
+        raise DataError(
+            f"column {', '.join(map(repr, odd))} of the item table holds no text, number or list"
+            " of them",
+            hint="Name other columns in encoders.text.fields.",
+        )
+    if absent:
+        raise DataError(
+            f"the item table has no column {', '.join(map(repr, absent))}, which the text is to be"
+            f" made of; it has {', '.join(items.column_names)}",
+            hint="Name columns of it in encoders.text.fields.",
+        )
+    texts: list[str | None] = []
+    for row in zip(*(items.column(name).to_pylist() for name in fields), strict=True):
+        parts = (_cell(cell).rstrip(".") for cell in row)
+        texts.append(". ".join(filter(None, parts))[:MAX_TEXT] or None)
+    return texts
+
+
+def _cell(cell: object) -> str:
+    """Returns a cell as text, empty where there is nothing in it."""
+    if cell is None or (isinstance(cell, float) and math.isnan(cell)):
+        return ""
+    if isinstance(cell, list):
+        return ", ".join(filter(None, map(_cell, cell)))
+    if isinstance(cell, float) and cell.is_integer():
+        return str(int(cell))
+    return str(cell).strip()
 
 
 def file_stem(item: str) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +14,8 @@ from torch import Tensor
 from dynmm_framework.data.tables import EvaluationSet
 from dynmm_framework.protocols import FloatArray
 
+EXCLUDED = -1e6
+"""Score of an item that does not compete; its weight is positive, as that of the latents is."""
 CHUNK_USERS = 512
 """Users whose scores over the catalogue are held at once."""
 
@@ -38,9 +41,14 @@ def fit_weights(
     *,
     start: Sequence[float],
     among: NDArray[np.bool_] | None = None,
+    best: int | None = None,
     steps: int = 30,
 ) -> dict[str, float]:
     """Minimises the cross-entropy of the targets over the catalogue, known items masked.
+
+    Over the whole catalogue, users whose target is far down weigh most. With ``best`` the items
+    that lead by the first term compete, and users whose target is not among them are left out:
+    what is fitted then is the order at the top, which is what rankings are judged by.
 
     Args:
         terms: What is mixed; rows of ``users`` are the evaluation's.
@@ -48,6 +56,7 @@ def fit_weights(
         start: First guess of each weight.
         among: Items that compete, ``(n_items,)``; all by default. Targets that are not among
             them are left out.
+        best: How many items compete; all if ``None``.
         steps: Most iterations of L-BFGS.
 
     Returns:
@@ -61,30 +70,108 @@ def fit_weights(
         rows, wanted = rows[kept], wanted[kept]
     if not len(rows):
         return dict(zip(names, map(float, start), strict=True))
+    if best is not None and best < evaluation.histories.n_items:
+        scores, places = _leading(terms, evaluation, rows, wanted, among, best)
+        found = fit_mixture(scores, places, start=start, steps=steps) if len(places) else start
+        return dict(zip(names, map(float, found), strict=True))
     closed = None if among is None else torch.from_numpy(~among)
     chunks = [
         _Chunk.make(terms, evaluation, rows[part], wanted[part], closed)
         for part in np.array_split(np.arange(len(rows)), -(-len(rows) // CHUNK_USERS))
     ]
+
+    def loss(weights: Tensor) -> Iterator[Tensor]:
+        for chunk in chunks:
+            yield chunk.loss(weights) / len(rows)
+
+    return dict(zip(names, _minimum(loss, start, steps), strict=True))
+
+
+def fit_mixture(
+    scores: Sequence[NDArray[Any]],
+    targets: NDArray[np.int64],
+    *,
+    start: Sequence[float],
+    steps: int = 30,
+) -> tuple[float, ...]:
+    """Minimises the cross-entropy of targets among their candidates, scores mixed by weights.
+
+    Args:
+        scores: Scores to mix, each ``(n, C)``.
+        targets: Place of each target among its candidates, ``(n,)``; at least one.
+        start: First guess of each weight.
+        steps: Most iterations of L-BFGS.
+
+    Returns:
+        A weight for each; the first guess if the search fails.
+    """
+    parts = [torch.from_numpy(np.asarray(part, dtype=np.float64)) for part in scores]
+    wanted = torch.from_numpy(targets)
+
+    def loss(weights: Tensor) -> Iterator[Tensor]:
+        mixed = sum(weight * part for weight, part in zip(weights, parts, strict=True))
+        assert isinstance(mixed, Tensor)  # there is at least one
+        yield torch.nn.functional.cross_entropy(mixed, wanted)
+
+    return tuple(_minimum(loss, start, steps))
+
+
+def _leading(
+    terms: Sequence[Term],
+    evaluation: EvaluationSet,
+    rows: NDArray[np.int64],
+    wanted: NDArray[np.int64],
+    among: NDArray[np.bool_] | None,
+    best: int,
+) -> tuple[list[FloatArray], NDArray[np.int64]]:
+    """Returns each term's scores of the items that lead by the first, ``(n, best)``.
+
+    Only targets that are among them are left; their places ``(n,)`` come second.
+    """
+    scores: list[list[FloatArray]] = [[] for _ in terms]
+    places = []
+    for part in np.array_split(np.arange(len(rows)), -(-len(rows) // CHUNK_USERS)):
+        first = terms[0].users[rows[part]] @ terms[0].items.T
+        target = first[np.arange(len(part)), wanted[part]]
+        known = evaluation.histories.take(rows[part])
+        first[known.rows, known.items] = -np.inf
+        if among is not None:
+            first[:, ~among] = -np.inf
+        first[np.arange(len(part)), wanted[part]] = target  # a repeated item is known too
+        leading = np.argpartition(-first, best - 1, axis=1)[:, :best]
+        hits = leading == wanted[part][:, None]
+        kept = hits.any(axis=1)
+        places.append(hits[kept].argmax(axis=1))
+        # Where fewer are left than may compete, what is excluded fills up: it never wins.
+        closed = np.isneginf(np.take_along_axis(first, leading, axis=1))[kept]
+        for number, (term, found) in enumerate(zip(terms, scores, strict=True)):
+            users, items = term.users[rows[part][kept]], term.items[leading[kept]]
+            values = np.einsum("nd,nkd->nk", users, items)
+            values[closed] = 0.0 if number else EXCLUDED
+            found.append(values)
+    return [np.concatenate(found) for found in scores], np.concatenate(places)
+
+
+def _minimum(
+    loss: Callable[[Tensor], Iterator[Tensor]], start: Sequence[float], steps: int
+) -> list[float]:
+    """Minimises a sum of losses over a few weights; returns the first guess if that fails."""
     weights = torch.tensor(list(start), dtype=torch.float64, requires_grad=True)
     search = torch.optim.LBFGS(
         [weights], max_iter=steps, line_search_fn="strong_wolfe", tolerance_change=1e-7
     )
 
-    def loss() -> Tensor:
+    def total() -> Tensor:
         search.zero_grad()
-        total = torch.zeros((), dtype=torch.float64)
-        for chunk in chunks:
-            part = chunk.loss(weights) / len(rows)
+        value = torch.zeros((), dtype=torch.float64)
+        for part in loss(weights):
             part.backward()  # type: ignore[no-untyped-call]
-            total += part.detach()
-        return total
+            value += part.detach()
+        return value
 
-    search.step(loss)  # type: ignore[no-untyped-call]
+    search.step(total)  # type: ignore[no-untyped-call]
     found = weights.detach().numpy()
-    if not np.isfinite(found).all():
-        found = np.asarray(start, dtype=np.float64)
-    return dict(zip(names, map(float, found), strict=True))
+    return list(map(float, found if np.isfinite(found).all() else start))
 
 
 @dataclass(frozen=True, eq=False)

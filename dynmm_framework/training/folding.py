@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dynmm_framework.data.tables import Histories
 from dynmm_framework.errors import ArtifactError, StageError
-from dynmm_framework.protocols import State
+from dynmm_framework.protocols import IntArray, State
 from dynmm_framework.training.state import to_array
 
 RIDGE = 1e-3
@@ -219,3 +219,14 @@ class VectorBackbone:
                 f"{type(self).__name__} is not fitted", hint="Call fit or load_state first."
             )
         return self.vectors
+
+
+class VectorRecommender(VectorBackbone):
+    """A baseline that is left with vectors: as a backbone, and it scores by itself."""
+
+    def score(self, histories: Histories, candidates: IntArray | None = None) -> Tensor:
+        scores = self.fitted().score(histories)
+        if candidates is None:
+            return scores
+        chosen = torch.from_numpy(candidates.astype(np.int64)).to(scores.device)
+        return scores.gather(1, chosen)

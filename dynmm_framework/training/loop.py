@@ -40,6 +40,9 @@ class Task(Protocol):
     ``n_terms(batch)``, the number of terms that the loss is the mean of (without it, every part
     counts the same), and ``reduction = "sum"`` if the loss is a sum rather than a mean.
 
+    ``divided(batch)`` divides a batch that is too large for one pass: pairs of a part and its
+    share of the loss, whose gradients add up to those of one step.
+
     Attributes:
         module: The module whose parameters are learned; the loop moves it to the device.
         n_batches: Number of batches in one epoch.
@@ -104,6 +107,7 @@ def train(
     *,
     optimizer: torch.optim.Optimizer | None = None,
     name: str = "train",
+    validator: Validator | None = None,
     validate: bool = True,
     record: str = "training",
 ) -> TrainingLog:
@@ -122,6 +126,7 @@ def train(
         ctx: Seed, device, precision, validator and scratch folder of the stage.
         optimizer: Updates the parameters; :func:`default_optimizer` if ``None``.
         name: Tells several trainings of one stage apart.
+        validator: What early stopping follows; the context's if ``None``.
         validate: Whether to validate, if there is a validator; pre-training is not judged by it.
         record: Name under which the stage keeps the learning curve.
 
@@ -139,7 +144,7 @@ def train(
         ctx,
         optimizer or default_optimizer(task.module, config),
         name,
-        ctx.validator if validate else None,
+        (validator or ctx.validator) if validate else None,
         record,
     ).run()
 
@@ -274,16 +279,22 @@ class _Training:
 
     def _step(self, batch: Any, guard: Guard) -> None:
         self.optimizer.zero_grad(set_to_none=True)
-        if batch is None:  # this worker has no part of the epoch's last batch
-            loss = torch.zeros((), device=self.ctx.device)
-        else:
+        divided = getattr(self.task, "divided", None)
+        parts = [(batch, 1.0)] if divided is None or batch is None else divided(batch)
+        loss = torch.zeros((), device=self.ctx.device)
+        for part, portion in parts:
+            if part is None:  # this worker has no part of the epoch's last batch
+                break
             with torch.autocast(
                 torch.device(self.ctx.device).type,
                 torch.bfloat16,
                 enabled=self.ctx.precision == "bf16",
             ):
-                loss = self.task.loss(batch)
-            loss.backward()  # type: ignore[no-untyped-call]
+                value = self.task.loss(part)
+            if len(parts) > 1:
+                value = value * portion
+            value.backward()  # type: ignore[no-untyped-call]
+            loss = value.detach() if len(parts) == 1 else loss + value.detach()
         if self.workers.size > 1:
             learned = [p for group in self.optimizer.param_groups for p in group["params"]]
             mean = getattr(self.task, "reduction", "mean") == "mean"

@@ -30,6 +30,36 @@ def test_the_title_stands_in_for_the_text():
     assert inputs.reasons == ["", "", "none given", "none given"]
 
 
+def test_fields_make_the_text_together():
+    items = pa.table(
+        {
+            "id": ["a", "b", "c"],
+            "title": ["Toy Story.", None, " "],
+            "genres": [["Comedy", "Children's"], ["Drama"], None],
+            "year": [1995, 1996, None],
+        }
+    )
+    inputs = find_inputs(items, "text", fields=["title", "genres", "year"])
+    assert inputs.values == ["Toy Story. Comedy, Children's. 1995", "Drama. 1996", None]
+    assert inputs.reasons == ["", "", "none given"]
+    with pytest.raises(DataError, match=r"no column 'plot'.*has id, title, genres, year"):
+        find_inputs(items, "text", fields=["title", "plot"])
+
+
+def test_what_is_nothing_makes_no_text():
+    items = pa.table(
+        {
+            "id": ["a", "b"],
+            "year": [float("nan"), 1995.0],
+            "genres": [["Comedy", None], None],
+            "poster": [b"x", b"y"],
+        }
+    )
+    assert find_inputs(items, "text", fields=["year", "genres"]).values == ["Comedy", "1995"]
+    with pytest.raises(DataError, match="'poster' of the item table holds no text"):
+        find_inputs(items, "text", fields=["poster"])
+
+
 def test_a_url_is_not_yet_a_file():
     inputs = find_inputs(ITEMS, "image")
     assert inputs.values == ["x.png", None, None, None]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
@@ -9,7 +11,7 @@ from sklearn.linear_model import Ridge
 from dynmm_framework.data.features import Features
 from dynmm_framework.data.tables import EvaluationSet, Histories
 from dynmm_framework.errors import DataError, StageError
-from dynmm_framework.latents.blend import Term, fit_weights, mixed
+from dynmm_framework.latents.blend import Term, fit_mixture, fit_weights, mixed
 from dynmm_framework.latents.cold import ContentMap
 from dynmm_framework.latents.inputs import Standardiser, sample_prefixes
 from dynmm_framework.latents.profiles import Directions, recent_profiles
@@ -174,6 +176,44 @@ def test_the_blend_finds_the_weights_that_made_the_data() -> None:
     found = fit_weights(terms, evaluation, start=[1.0, 0.5])
     assert found["signal"] == pytest.approx(0.7, abs=0.08)
     assert found["noise"] == pytest.approx(0.0, abs=0.08)
+
+
+def test_the_blend_at_the_top_finds_them_too_and_asks_nobody_else() -> None:
+    terms, evaluation = blend_problem()
+    found = fit_weights(terms, evaluation, start=[1.0, 0.5], best=12)
+    assert found["signal"] == pytest.approx(0.7, abs=0.12)
+    assert found["noise"] == pytest.approx(0.0, abs=0.12)
+    # With as many as there are, it is the fit over all.
+    whole = fit_weights(terms, evaluation, start=[1.0, 0.5])
+    assert fit_weights(terms, evaluation, start=[1.0, 0.5], best=30) == whole
+    nearly = fit_weights(terms, evaluation, start=[1.0, 0.5], best=29)
+    assert nearly == pytest.approx(whole, abs=0.05)
+
+
+def test_what_is_excluded_does_not_compete_where_few_are_left() -> None:
+    terms, evaluation = blend_problem()
+    among = np.arange(30) < 10
+    cheat = Term("cheat", np.ones((1500, 1), np.float32), (~among)[:, None].astype(np.float32))
+    asked = [*terms, cheat]
+    plain = fit_weights(asked, evaluation, start=[1.0, 0.5, 0.1], among=among)
+    found = fit_weights(asked, evaluation, start=[1.0, 0.5, 0.1], among=among, best=20)
+    assert found == pytest.approx(plain, abs=1e-3)
+
+
+def test_a_mixture_is_the_minimum_of_its_cross_entropy() -> None:
+    rng = np.random.default_rng(0)
+    scores = [rng.normal(size=(400, 5)) for _ in range(2)]
+    targets = (1.5 * scores[0] - 0.5 * scores[1] + rng.gumbel(size=(400, 5))).argmax(axis=1)
+
+    def loss(weights: Sequence[float]) -> float:
+        mixed_ = sum(w * part for w, part in zip(weights, scores, strict=True))
+        return float((np.log(np.exp(mixed_).sum(1)) - mixed_[np.arange(400), targets]).mean())
+
+    found = fit_mixture(scores, targets, start=[1.0, 0.0])
+    assert found == pytest.approx((1.5, -0.5), abs=0.3)
+    for step in (-0.01, 0.01):
+        assert loss(found) < loss((found[0] + step, found[1]))
+        assert loss(found) < loss((found[0], found[1] + step))
 
 
 def test_the_blend_without_targets_is_the_first_guess() -> None:

@@ -144,7 +144,8 @@ def test_an_item_without_history_is_placed_by_its_content(
     vectors = 3 * np.eye(6, 8, dtype=np.float32)[genre]
     adapter = align(rank_weight=0, rarity=False, similarity=False)
     adapter.fit(data, FixedBackbone(vectors), dynmm_context())
-    latents = adapter.item_latents()[:, :8]
+    latents = adapter.item_latents()
+    latents = latents[:, :8] + latents[:, 8:16]  # the trained latent, and the map
     unused = np.flatnonzero(data.train.item_counts() == 0)
     known = np.flatnonzero(data.train.item_counts() > 0)
     nearest = known[(latents[unused] @ latents[known].T).argmax(axis=1)]
@@ -187,6 +188,35 @@ def test_a_modality_of_the_training_cannot_be_left_away(
     adapter.fit(data, backbone, dynmm_context())
     with pytest.raises(StageError, match="trained with text, which is not among the features"):
         adapter.attach({}, backbone)
+
+
+def test_modalities_that_are_not_named_take_no_part(
+    data: TrainingData,
+    backbone: FixedBackbone,
+    histories: Histories,
+    dynmm_context: ContextFactory,
+) -> None:
+    noise = np.random.default_rng(3).normal(size=(data.n_items, 5)).astype(np.float32)
+    both = {**data.features, "vision": Features(noise, np.ones(data.n_items, np.bool_))}
+    with_both = TrainingData(data.train, data.items, both)
+    alone, chosen = align(rank_weight=0), align(rank_weight=0, modalities=["text"])
+    alone.fit(data, backbone, dynmm_context())
+    chosen.fit(with_both, backbone, dynmm_context())
+    np.testing.assert_allclose(scores(alone, histories), scores(chosen, histories), rtol=1e-5)
+    with pytest.raises(StageError, match="names audio, which has no encoder"):
+        align(modalities=["audio"]).fit(data, backbone, dynmm_context())
+
+
+def test_collaborative_similarity_is_a_term_of_its_own(
+    data: TrainingData, backbone: FixedBackbone, dynmm_context: ContextFactory
+) -> None:
+    width = backbone.item_vectors().shape[1]
+    terms = []
+    for switched in (True, False):
+        adapter = align(rank_weight=0, similarity_collaborative=switched, rarity=False)
+        adapter.fit(data, backbone, dynmm_context())
+        terms.append(adapter.item_latents().shape[1])
+    assert terms[0] - terms[1] == width
 
 
 def test_a_backbone_with_user_biases_is_no_matter(

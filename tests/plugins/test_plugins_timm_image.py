@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 import timm
 import torch
-from encoder_checkpoints import DAMAGE, context, save_weights, spoil
+from encoder_checkpoints import DAMAGE, context, save_timm_image, spoil
 from PIL import Image
 from timm.data import create_transform, resolve_model_data_config
 
@@ -27,20 +26,7 @@ NAME = "test_resnet"  # timm's own network for tests
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny network with random weights, as one of timm's repositories on the hub."""
-    folder = tmp_path_factory.mktemp("timm")
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        save_weights(timm.create_model(NAME, num_classes=7), folder / "model.safetensors")
-    (folder / "config.json").write_text(
-        json.dumps(
-            {
-                "architecture": NAME,
-                "num_classes": 7,
-                "pretrained_cfg": {"input_size": [3, 64, 64], "mean": [0.1, 0.2, 0.3]},
-            }
-        )
-    )
-    return folder
+    return save_timm_image(tmp_path_factory.mktemp("timm"))
 
 
 class TestTimmImageConformance(EncoderConformance):

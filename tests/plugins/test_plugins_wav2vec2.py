@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 import torchaudio
-from encoder_checkpoints import DAMAGE, context, spoil
+from encoder_checkpoints import DAMAGE, context, save_wav2vec2, spoil
 from pydantic import ValidationError
-from transformers import BertConfig, BertModel, Wav2Vec2Config, Wav2Vec2Model
+from transformers import BertConfig, BertModel, Wav2Vec2Model
 from transformers import Wav2Vec2FeatureExtractor as Extractor
 
 from dynmm_framework.errors import ArtifactError, StageError
@@ -26,29 +26,16 @@ from dynmm_plugins.wav2vec2.network import from_torchaudio
 RATE = 16_000
 
 
-def save(folder: Path, norm: str) -> Path:
-    """Saves a tiny model with random weights; its layers have the kernels of the base model."""
-    config = Wav2Vec2Config(
-        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24,
-        conv_dim=(8,) * 7, feat_extract_norm=norm, do_stable_layer_norm=norm == "layer",
-        num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=2, initializer_range=0.3,
-    )  # fmt: skip
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        Wav2Vec2Model(config).save_pretrained(folder)
-    return folder
-
-
 @pytest.fixture(scope="session")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Normalises over time in its first layer, as Wav2Vec2-Base does."""
-    return save(tmp_path_factory.mktemp("base"), "group")
+    return save_wav2vec2(tmp_path_factory.mktemp("base"), "group")
 
 
 @pytest.fixture(scope="session")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Normalises each frame, as the large models do, which mask padding."""
-    return save(tmp_path_factory.mktemp("large"), "layer")
+    return save_wav2vec2(tmp_path_factory.mktemp("large"), "layer")
 
 
 class TestWav2Vec2BaseConformance(EncoderConformance):

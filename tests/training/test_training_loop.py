@@ -53,6 +53,28 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tmp_path: 
     assert not same(results[0], results[2])
 
 
+class Divided(Regression):
+    """The same without dropout, each batch in parts of three rows."""
+
+    def __init__(self, rows: int) -> None:
+        super().__init__()
+        self.rows = rows
+        self.module[1] = torch.nn.Identity()  # type: ignore[index]
+
+    def divided(self, batch: torch.Tensor) -> list[tuple[torch.Tensor, float]]:
+        return [(part, len(part) / len(batch)) for part in batch.split(self.rows)]
+
+
+def test_a_batch_in_parts_is_one_step(tmp_path: Path) -> None:
+    whole, parts = Divided(8), Divided(3)
+    config = LoopConfig(epochs=2)
+    logs = [train(task, config, StubContext(tmp_path)) for task in (whole, parts)]
+    assert parts.seen == 3 * whole.seen
+    for name, value in weights(whole).items():
+        np.testing.assert_allclose(value, weights(parts)[name], rtol=1e-4, atol=1e-6)
+    assert logs[0].epochs[-1]["loss"] == pytest.approx(logs[1].epochs[-1]["loss"], rel=1e-5)
+
+
 def test_the_callers_random_numbers_are_left_alone(tmp_path: Path) -> None:
     torch.manual_seed(3)
     expected = torch.rand(2)

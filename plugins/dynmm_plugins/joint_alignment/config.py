@@ -42,6 +42,8 @@ class JointAlignmentConfig(LoopConfig):
     """
     fusion: Literal["gate", "concat", "cross_attention"] = "gate"
     """How the modalities of an item become one vector."""
+    modalities: list[str] = []
+    """Modalities that take part, such as ``[text]``; all that have an encoder if none is named."""
     dim: Width | None = None
     """Width of the fused latents (paper: 256); null is the backbone's. With ``residual`` it is at
     least the backbone's."""
@@ -79,6 +81,8 @@ class JointAlignmentConfig(LoopConfig):
 
     similarity: bool = True
     """Add the similarity of an item's content to the user's recent history, a term a modality."""
+    similarity_collaborative: bool = True
+    """Add the same similarity of collaborative vectors, a term of its own."""
     similarity_items: Width = 5
     """Newest items of the history that count."""
     similarity_decay: Annotated[float, Field(gt=0, le=1)] = 0.7
@@ -96,6 +100,9 @@ class JointAlignmentConfig(LoopConfig):
     rarity: bool = True
     """Add a term in the logarithm of an item's training count. It helps on the whole and hurts
     rare items: switch it off where the tail matters."""
+    blend_best: Width = 100
+    """Items that compete where the weights of items with history are fitted: those that lead by
+    the latents. Over all, users whose target is far down would decide."""
     cold_offset: float | None = None
     """Added to the scores of mapped items where they meet others; null ranks them behind all
     others, in an order of their own, as mixing them in costs more than it gains."""

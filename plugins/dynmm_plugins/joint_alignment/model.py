@@ -67,12 +67,14 @@ class JointAlignment:
     data: the similarity of an item's content to the user's newest items, and a ridge map from
     content to collaborative vectors for items without history. A few weights mix the terms,
     fitted by cross-entropy on validation users; those of items without history are fitted on
-    items whose history is hidden. Preset ``paper`` leaves all of this out.
+    items whose history is hidden, and weigh the trained latent against the map alone. Preset
+    ``paper`` leaves all of this out.
 
-    Everything is one inner product: an item's latent is (fused latent, content directions,
-    rarity, offset) times its weights, a user's (user latent, recent profile, 1, 1); so search,
-    compression and soft tokens take it as it is. Users are their histories. A missing modality
-    takes no part, in training as later.
+    Everything is one inner product: an item's latent is (fused latent, mapped vector, content
+    directions, rarity, offset) times its weights, a user's (user latent, backbone's vector,
+    recent profiles, 1, 1); so search, compression and soft tokens take it as it is. The mapped
+    vector is there if an item needs it. Users are their histories. A missing modality takes no
+    part, in training as later.
 
     Complexity: a step O((batch + n_items) · d · hidden + batch · n_items · d); the prefixes'
     user vectors are computed once.
@@ -103,14 +105,18 @@ class JointAlignment:
                 f"stage {ctx.stage}: an alignment needs features, and there is no encoder",
                 hint="Add an encoders block, such as encoders: {text: sentence_text}.",
             )
+        data = replace(data, features=self._chosen(data.features, ctx.stage))
         vectors = as_array(backbone.item_vectors())
         self._counts = counts = data.train.item_counts()
         self._scaler = Standardiser.fit(_in_order(_collaborative(vectors, counts), data.features))
         predicted = self._fit_map(data, vectors, counts, ctx)
         if self.config.similarity:
+            compared = dict(data.features)
+            if self.config.similarity_collaborative:
+                compared["cf"] = _collaborative(vectors, counts)
             self._directions = {
                 name: Directions.fit(found, self.config.similarity_dim)
-                for name, found in data.features.items()
+                for name, found in compared.items()
             }
         with seeded(ctx, "initialise"):
             widths = [len(mean) for mean in self._scaler.means.values()]
@@ -201,10 +207,10 @@ class JointAlignment:
         assert attached is not None
         names = self._names
         # Without validation users: the terms as they are, rarity left out.
-        first = [1.0, *(1.0 for _ in attached.content), *([0.0] if self.config.rarity else [])]
+        plain = {name: float(name not in ("map", "rarity")) for name in names}
         self._weights = {
-            "known": dict(zip(names, first, strict=True)),
-            "mapped": dict(zip(names, first, strict=True)),
+            "known": plain,
+            "mapped": {**plain, **({"latent": 0.0, "map": 1.0} if "map" in names else {})},
         }
         validator = ctx.validator
         if validator is None or len(names) == 1:
@@ -213,17 +219,22 @@ class JointAlignment:
         known = ~attached.mapped
         items = self._item_terms(attached.inputs)
         unseen = self._item_terms(learning.unseen())
-        for group, table, drop in (("known", items, ()), ("mapped", unseen, ("rarity",))):
-            if group == "mapped" and self._map is None:
+        for group, table, drop in (
+            ("known", items, ("map",)),
+            ("mapped", unseen, ("rarity", "cf")),
+        ):
+            if group == "mapped" and "map" not in names:
                 continue
+            leading = "map" if group == "mapped" else "latent"
             terms = [Term(n, users[n], table[n]) for n in names if n not in drop]
             if int(known[validator.evaluation.targets.items].sum()) < LEAST_TARGETS:
                 continue
             found = fit_weights(
                 terms,
                 validator.evaluation,
-                start=[1.0 if term.name == "latent" else 0.1 for term in terms],
+                start=[1.0 if term.name == leading else 0.1 for term in terms],
                 among=known,
+                best=self.config.blend_best if group == "known" else None,
             )
             self._weights[group] = {**dict.fromkeys(names, 0.0), **found}
         ctx.record("blend", self._weights)
@@ -269,7 +280,7 @@ class JointAlignment:
             ),
             mapped=mapped,
             content={
-                name: directions.of(content[name]) for name, directions in self._directions.items()
+                name: directions.of(features[name]) for name, directions in self._directions.items()
             },
             rarity=rarity(counts),
         )
@@ -300,16 +311,15 @@ class JointAlignment:
         assert attached is not None
         with torch.no_grad():
             latents, _ = aligner.items(inputs)
-        terms = {"latent": latents.numpy(), **attached.content}
+        terms = {"latent": latents.numpy(), "map": inputs.predicted.numpy(), **attached.content}
         return terms | ({"rarity": attached.rarity} if self.config.rarity else {})
 
     def _user_terms(self, histories: Histories) -> dict[str, FloatArray]:
         attached, aligner = self._attached, self._fitted().eval()
         assert attached is not None
+        vectors = to_device(user_vectors(attached.backbone, histories), "cpu")
         with torch.no_grad():
-            latents = aligner.encode_users(
-                to_device(user_vectors(attached.backbone, histories), "cpu")
-            )
+            latents = aligner.encode_users(vectors)
         config = self.config
         profiles = {
             name: recent_profiles(
@@ -317,7 +327,7 @@ class JointAlignment:
             )
             for name, content in attached.content.items()
         }
-        terms = {"latent": latents.numpy(), **profiles}
+        terms = {"latent": latents.numpy(), "map": self._padded(vectors).numpy(), **profiles}
         return terms | ({"rarity": np.ones((len(histories), 1), np.float32)})
 
     # State.
@@ -383,11 +393,24 @@ class JointAlignment:
 
     # Small parts.
 
+    def _chosen(self, features: Mapping[str, Features], stage: str) -> Mapping[str, Features]:
+        """Returns the modalities that take part."""
+        wanted = self.config.modalities
+        if absent := [name for name in wanted if name not in features]:
+            raise StageError(
+                f"stage {stage}: align.config.modalities names {', '.join(absent)}, which has no"
+                " encoder",
+                hint=f"There are encoders of {', '.join(features)}.",
+            )
+        return {name: found for name, found in features.items() if not wanted or name in wanted}
+
     @property
     def _names(self) -> list[str]:
         """The terms of a score, in the order in which they stand in a latent."""
+        below = self.config.content_map_below
+        mapped = self._map is not None and bool((self._counts < below).any())
         rarity = ["rarity"] if self.config.rarity else []
-        return ["latent", *sorted(self._directions), *rarity]
+        return ["latent", *(["map"] if mapped else []), *sorted(self._directions), *rarity]
 
     def _dim(self, width: int) -> int:
         dim = self.config.dim or width

@@ -1,0 +1,1 @@
+"""LATTICE: LightGCN with a graph of items mined from their content."""

@@ -1,0 +1,1 @@
+"""MMGCN: a graph convolution for each modality."""

@@ -1,0 +1,1 @@
+"""Reader of sparse matrices of users and items."""

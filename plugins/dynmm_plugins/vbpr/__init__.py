@@ -1,0 +1,1 @@
+"""VBPR: matrix factorisation with factors of items' content."""
