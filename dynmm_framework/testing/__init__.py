@@ -35,10 +35,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dynmm_framework.testing.conformance import BackboneConformance, BaselineConformance
     from dynmm_framework.testing.conformance.align import AlignConformance
+    from dynmm_framework.testing.conformance.dataset import DatasetConformance
     from dynmm_framework.testing.conformance.encoder import (
         EncoderConformance,
         FeatureReaderConformance,
     )
+    from dynmm_framework.testing.conformance.language_model import LanguageModelConformance
+    from dynmm_framework.testing.conformance.online import OnlineConformance
     from dynmm_framework.testing.contexts import ContextFactory
     from dynmm_framework.testing.generated import generate_dataset
 
@@ -47,8 +50,11 @@ __all__ = [
     "BackboneConformance",
     "BaselineConformance",
     "ContextFactory",
+    "DatasetConformance",
     "EncoderConformance",
     "FeatureReaderConformance",
+    "LanguageModelConformance",
+    "OnlineConformance",
     "generate_dataset",
 ]
 
@@ -57,8 +63,11 @@ _MODULES = {
     "BackboneConformance": "conformance",
     "BaselineConformance": "conformance",
     "ContextFactory": "contexts",
+    "DatasetConformance": "conformance.dataset",
     "EncoderConformance": "conformance.encoder",
     "FeatureReaderConformance": "conformance.encoder",
+    "LanguageModelConformance": "conformance.language_model",
+    "OnlineConformance": "conformance.online",
     "generate_dataset": "generated",
 }
 

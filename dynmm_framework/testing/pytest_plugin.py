@@ -42,10 +42,16 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def dynmm_catalogue() -> Catalogue:
-    """Everything that the environment's plugins register; override it to add your own plugin."""
-    from dynmm_framework.catalogue import load_catalogue
+    """Everything that the environment's plugins register; override it to add your own plugin.
 
-    return load_catalogue()
+    Besides, ``tiny_random``: a language model of random weights, which only tests know.
+    """
+    from dynmm_framework.catalogue import load_catalogue
+    from dynmm_framework.testing import tiny_random
+
+    catalogue = load_catalogue()
+    catalogue.register(tiny_random, name="tiny_random")
+    return catalogue
 
 
 @pytest.fixture(scope="session")

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from dynmm_framework.artifacts.arrays import load_arrays, save_arrays
-from dynmm_framework.data.features import Features
 from dynmm_framework.data.splits import Split
 from dynmm_framework.data.tables import Dataset, Histories, TrainingData
 from dynmm_framework.protocols import Context, FloatArray
 from dynmm_framework.specs import Kind
 from dynmm_framework.testing.conformance.component import ComponentConformance, require
 from dynmm_framework.testing.contexts import ContextFactory
+from dynmm_framework.testing.features import item_features
 
 DIM = 12
 """Width of the backbone that adapters are tested on."""
@@ -62,16 +62,7 @@ class AlignConformance(ComponentConformance):
     def data(self, dynmm_split: Split, dynmm_dataset: Dataset) -> TrainingData:
         """Training data with features of two modalities."""
         plain = dynmm_split.training_data(dynmm_dataset.items)
-        n = plain.n_items
-        rng = np.random.default_rng(0)
-        genre = np.eye(6, 16, dtype=np.float32)[np.arange(n) % 6]
-        text = genre + rng.normal(0, 0.2, (n, 16)).astype(np.float32)
-        image = genre @ rng.normal(size=(16, 9)) + rng.normal(0, 0.4, (n, 9))
-        some = rng.random(n) < 0.8
-        features = {
-            "text": Features(text, np.ones(n, np.bool_)),
-            "vision": Features(np.where(some[:, None], image, 0).astype(np.float32), some),
-        }
+        features = item_features(plain.n_items)
         return TrainingData(plain.train, plain.items, features)
 
     @pytest.fixture

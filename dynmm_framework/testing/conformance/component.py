@@ -13,6 +13,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from dynmm_framework.catalogue import Catalogue
+from dynmm_framework.engine.context import RunContext, Surroundings, connected
 from dynmm_framework.errors import PluginError
 from dynmm_framework.specs import Component, Kind
 
@@ -61,7 +62,13 @@ class ComponentConformance:
     @pytest.fixture
     def make(self, dynmm_catalogue: Catalogue, registered: Component) -> Callable[..., Any]:
         """Makes a fresh component: ``make()``, or ``make(epochs=1)`` to change settings."""
-        return lambda **changed: dynmm_catalogue.create(registered, {**self.config, **changed})
+        ctx = RunContext(Surroundings(dynmm_catalogue), stage="test")
+
+        def make(**changed: Any) -> Any:
+            settings = {**self.config, **changed}
+            return connected(dynmm_catalogue.create(registered, settings), ctx)
+
+        return make
 
     def test_config_survives_a_round_trip(self, config_model: type[BaseModel]) -> None:
         config = config_model.model_validate(dict(self.config))

@@ -28,8 +28,13 @@ def as_array(scores: Scores) -> NDArray[Any]:
 
 def copy_histories(histories: Histories) -> Histories:
     """Returns histories with arrays of their own."""
-    users = None if histories.users is None else histories.users.copy()
-    return Histories(histories.offsets.copy(), histories.items.copy(), histories.n_items, users)
+    return replace(
+        histories,
+        offsets=histories.offsets.copy(),
+        items=histories.items.copy(),
+        users=None if histories.users is None else histories.users.copy(),
+        ratings=None if histories.ratings is None else histories.ratings.copy(),
+    )
 
 
 def copy_data(data: TrainingData) -> TrainingData:
@@ -42,7 +47,11 @@ def copy_data(data: TrainingData) -> TrainingData:
         timestamps=None if train.timestamps is None else train.timestamps.copy(),
         ratings=None if train.ratings is None else train.ratings.copy(),
     )
-    return TrainingData(own, data.items)
+    features = {
+        name: replace(found, vectors=found.vectors.copy(), present=found.present.copy())
+        for name, found in data.features.items()
+    }
+    return TrainingData(own, data.items, features)
 
 
 def largest_difference(one: NDArray[Any], other: NDArray[Any]) -> float:

@@ -12,9 +12,10 @@ from pydantic import BaseModel
 
 from dynmm_framework.data.tables import Dataset, Histories, Interactions, TrainingData
 from dynmm_framework.errors import DynmmError
+from dynmm_framework.specs import Component
 from dynmm_framework.testing.conformance.component import require
 from dynmm_framework.testing.conformance.measuring import require_scores
-from dynmm_framework.testing.conformance.training import TrainingConformance
+from dynmm_framework.testing.conformance.training import TrainingConformance, with_content
 from dynmm_framework.testing.contexts import ContextFactory
 
 N_ITEMS = 12
@@ -47,6 +48,7 @@ class OddHistoriesConformance(TrainingConformance):
         self,
         make: Callable[..., Any],
         config_model: type[BaseModel],
+        registered: Component,
         dynmm_dataset: Dataset,
         dynmm_context: ContextFactory,
     ) -> Callable[..., Any]:
@@ -55,7 +57,8 @@ class OddHistoriesConformance(TrainingConformance):
 
         def train(lists: Sequence[Sequence[int]], n_items: int) -> Any:
             model = make(**short)
-            model.fit(_training_data(lists, n_items, dynmm_dataset), dynmm_context(validate=False))
+            data = with_content(_training_data(lists, n_items, dynmm_dataset), registered)
+            model.fit(data, dynmm_context(validate=False))
             return model
 
         return train

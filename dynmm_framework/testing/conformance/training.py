@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,6 +15,7 @@ from dynmm_framework.data.splits import Split
 from dynmm_framework.data.tables import Dataset, Histories, TrainingData
 from dynmm_framework.evaluation.ranking import as_recommender
 from dynmm_framework.protocols import IntArray
+from dynmm_framework.specs import Component
 from dynmm_framework.testing.conformance.component import ComponentConformance, require
 from dynmm_framework.testing.conformance.measuring import (
     as_array,
@@ -24,6 +25,7 @@ from dynmm_framework.testing.conformance.measuring import (
     other_global_randomness,
 )
 from dynmm_framework.testing.contexts import ContextFactory, TrainingStopped
+from dynmm_framework.testing.features import item_features
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,13 @@ class Training:
     given: TrainingData
     epochs: tuple[int, ...]
     error: Exception | None
+
+
+def with_content(data: TrainingData, component: Component) -> TrainingData:
+    """Returns training data with features of the items, if a component says that it needs them."""
+    if "features" not in component.spec.needs:
+        return data
+    return replace(data, features=item_features(data.n_items))
 
 
 class TrainingConformance(ComponentConformance):
@@ -68,9 +77,11 @@ class TrainingConformance(ComponentConformance):
         torch.set_num_threads(threads)
 
     @pytest.fixture
-    def data(self, dynmm_split: Split, dynmm_dataset: Dataset) -> TrainingData:
-        """What the component learns from."""
-        return dynmm_split.training_data(dynmm_dataset.items)
+    def data(
+        self, registered: Component, dynmm_split: Split, dynmm_dataset: Dataset
+    ) -> TrainingData:
+        """What the component learns from; with features of the items if it needs them."""
+        return with_content(dynmm_split.training_data(dynmm_dataset.items), registered)
 
     @pytest.fixture
     def histories(self, dynmm_split: Split) -> Histories:
@@ -125,6 +136,11 @@ class TrainingConformance(ComponentConformance):
             f"train.{name}"
             for name in ("users", "items", "timestamps", "ratings")
             if not np.array_equal(getattr(given.train, name), getattr(data.train, name))
+        ]
+        changed += [
+            f"features.{name}"
+            for name, found in data.features.items()
+            if not np.array_equal(given.features[name].vectors, found.vectors)
         ]
         if not np.array_equal(given.histories.items, data.histories.items):
             changed.append("histories.items")

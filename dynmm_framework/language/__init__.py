@@ -1,0 +1,1 @@
+"""Frozen language models: loading, prompts, soft tokens, prefixes computed once, scores."""

@@ -1,0 +1,1 @@
+"""A-LLMRec: collaborative vectors as tokens of a frozen language model."""

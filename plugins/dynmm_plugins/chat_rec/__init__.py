@@ -1,0 +1,1 @@
+"""A chat model that re-ranks what a recommender found."""

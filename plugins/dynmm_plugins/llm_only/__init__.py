@@ -1,0 +1,1 @@
+"""A frozen language model that ranks by the probability of titles."""

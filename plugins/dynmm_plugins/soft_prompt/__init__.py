@@ -1,0 +1,1 @@
+"""Soft prompts: latents as tokens of a frozen language model."""

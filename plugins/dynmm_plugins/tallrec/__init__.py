@@ -1,0 +1,1 @@
+"""A language model that is adapted, by a few examples, to say who likes what."""
