@@ -1,0 +1,273 @@
+"""``dynmm stream``: a run meets a stream, window by window."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+import click
+
+from dynmm_framework.cli.arguments import find_run, json_option, run_argument, runs_option
+from dynmm_framework.cli.command import Command
+from dynmm_framework.cli.invocation import Invocation
+
+if TYPE_CHECKING:
+    from dynmm_framework.engine.results import Run
+    from dynmm_framework.online.session import Session, WindowReport
+
+CHECKPOINT_FILE = "stream.safetensors"
+LINES = 256
+"""Lines that are read at once from a file; from a pipe, one by one."""
+
+
+@click.command(
+    cls=Command,
+    examples=(
+        "dynmm stream movielens_stream",
+        "dynmm stream movielens_stream --compare static,adapter,retrain",
+        "# tail -n +1 -f events.jsonl | dynmm stream movielens_stream --from-file -",
+        "dynmm stream movielens_stream --from-file events.jsonl --checkpoint-every 10 --resume",
+    ),
+)
+@run_argument()
+@click.option(
+    "--from-file",
+    "source",
+    metavar="FILE",
+    help="JSON lines with user, item and time, from a file, or from a pipe with -; by default the"
+    " run's own stream.",
+)
+@click.option(
+    "--compare",
+    metavar="NAME,NAME,...",
+    help="Strategies that meet the run's own stream, the first being the one of the table:"
+    " adapter, static, static_prior, popularity_transitions, retrain and more.",
+)
+@click.option(
+    "--checkpoint-every",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Store the state after every N windows.",
+)
+@click.option(
+    "--checkpoint",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help=f"Where to; by default {CHECKPOINT_FILE} in the run's folder.",
+)
+@click.option("--resume", is_flag=True, help="Go on from the checkpoint at the next event.")
+@click.option("--windows", type=click.IntRange(1), metavar="N", help="Stop after N windows.")
+@click.option("--seed", type=int, metavar="N", help="Model seed; by default the run's first.")
+@runs_option
+@json_option
+@click.pass_obj
+def command(
+    invocation: Invocation,
+    run_name: str,
+    source: str | None,
+    compare: str | None,
+    checkpoint_every: int | None,
+    checkpoint: Path | None,
+    resume: bool,
+    windows: int | None,
+    seed: int | None,
+    runs_dir: Path,
+    as_json: bool,
+) -> None:
+    """Plays a stream to a run's online adapter.
+
+    RUN is a run's folder, its id, or the beginning of its id. Every window is predicted before it
+    is learned. A stream that was killed goes on
+    with --resume: as many events as the checkpoint has taken in are left out of what is fed
+    again, so none is lost and none counts twice. What is wrong with an event is counted and never
+    stops the others.
+    """
+    if source is not None and compare is not None:
+        raise click.UsageError("--compare is for the run's own stream, without --from-file")
+    run = find_run(run_name, runs_dir)
+    path = checkpoint or run.folder / CHECKPOINT_FILE
+    every = checkpoint_every or 0
+    stop = windows or sys.maxsize
+    if source is None:
+        names = [name.strip() for name in (compare or "adapter,static").split(",") if name.strip()]
+        told = _replay(invocation, run, names, path, every, resume, stop, seed, as_json)
+    else:
+        told = _outside(invocation, run, source, path, every, resume, stop, seed, as_json)
+    if as_json:
+        invocation.json(told)
+
+
+def _replay(
+    invocation: Invocation,
+    run: Run,
+    names: Sequence[str],
+    path: Path,
+    every: int,
+    resume: bool,
+    stop: int,
+    seed: int | None,
+    as_json: bool,
+) -> Mapping[str, Any]:
+    """Plays the run's own stream."""
+    from dynmm_framework.data.windows import stream_of
+    from dynmm_framework.engine.live import replay_session
+    from dynmm_framework.online.checkpoint import load_session, save_session
+
+    session, split = replay_session(run, names, seed=seed)
+    if resume and path.is_file():
+        load_session(path, session, identity=run.id)
+        invocation.note(f"Goes on after {session.offset:,} events ({path}).")
+    events = stream_of(split.test)
+    size = session.config.rule.events or 500
+    done, begun = 0, len(session.reports)
+    table = _Table(invocation, next(iter(session.strategies)), quiet=as_json)
+    while session.offset < len(events) and done < stop:
+        piece = events.take(slice(session.offset, session.offset + size))
+        closed = list(session.push(piece))
+        if session.offset == len(events):
+            closed += session.flush()
+        for report in closed:
+            table.row(report)
+            done += 1
+        if every and closed and done // every > (done - len(closed)) // every:
+            save_session(path, session, identity=run.id)
+    if every:
+        save_session(path, session, identity=run.id)
+    invocation.note(f"{len(session.reports) - begun:,} windows; state {session.digest()[:16]}")
+    if not as_json:
+        _show_means(invocation, session.means)
+    return _told(session)
+
+
+def _outside(
+    invocation: Invocation,
+    run: Run,
+    source: str,
+    path: Path,
+    every: int,
+    resume: bool,
+    stop: int,
+    seed: int | None,
+    as_json: bool,
+) -> Mapping[str, Any]:
+    """Learns from events of a file or a pipe."""
+    from dynmm_framework.engine.live import live_recommender
+    from dynmm_framework.online.intake import read_line
+
+    recommender = live_recommender(run, seed=seed, checkpoint=path if resume else None)
+    seen = recommender.offset
+    if seen:
+        invocation.note(f"Goes on after {seen:,} events ({path}).")
+    table, done = _Table(invocation, "adapter", quiet=as_json), 0
+    with _opened(source) as lines:
+        for batch in _batches(islice(lines, seen, None), 1 if source == "-" else LINES):
+            for report in recommender.update(map(read_line, batch)):
+                table.row(report)
+                done += 1
+                if every and done % every == 0:
+                    recommender.save(path, identity=run.id)
+            if done >= stop:
+                break
+    if done < stop:
+        for report in recommender.update([], flush=not every):
+            table.row(report)
+    if every:
+        recommender.save(path, identity=run.id)
+    skipped = {reason: count for reason, count in recommender.skipped.items() if count}
+    if not as_json:
+        words = ", ".join(f"{count:,} {reason}" for reason, count in skipped.items())
+        invocation.line(f"{recommender.offset:,} events; skipped or late: {words or 'none'}")
+        _show_means(invocation, {"adapter": recommender.means})
+    return {
+        "events": recommender.offset,
+        "skipped": skipped,
+        "means": {"adapter": recommender.means},
+        "state": recommender.digest(),
+    }
+
+
+def _opened(source: str) -> TextIO:
+    from dynmm_framework.artifacts.atomic import storage_errors
+
+    if source == "-":
+        return sys.stdin
+    with storage_errors(source, action="read"):
+        return Path(source).open(encoding="utf-8", errors="replace")
+
+
+def _batches(lines: Iterable[str], size: int) -> Iterator[list[str]]:
+    lines = iter(lines)
+    while batch := list(islice(lines, size)):
+        yield batch
+
+
+class _Table:
+    """Prints one row a window, as they come."""
+
+    def __init__(self, invocation: Invocation, name: str, *, quiet: bool) -> None:
+        self.invocation, self.name = invocation, name
+        self.quiet, self.begun = quiet or invocation.quiet, False
+
+    def row(self, report: WindowReport) -> None:
+        if self.quiet:
+            return
+        if not self.begun:
+            head = ("window", "events", "hit@10", "ndcg@10", "strength", "predict", "update", "")
+            self.invocation.line("  ".join(f"{word:>9}" for word in head).rstrip())
+            self.begun = True
+        values = report.metrics[self.name]
+        strength = report.strength.get(self.name)
+        cells = (
+            f"{report.window:,}",
+            f"{report.events:,}",
+            f"{values['hit@10']:.4f}",
+            f"{values['ndcg@10']:.4f}",
+            "" if strength is None else f"{strength:g}",
+            f"{report.predict_ms:.0f} ms",
+            f"{report.update_ms:.0f} ms",
+            "drift" if report.drift else "",
+        )
+        self.invocation.line("  ".join(f"{cell:>9}" for cell in cells).rstrip())
+
+
+def _show_means(invocation: Invocation, means: Mapping[str, Mapping[str, float]]) -> None:
+    first: Mapping[str, float] = next(iter(means.values()), {})
+    if not first:
+        return
+    rows = [
+        (name, *(f"{values[metric]:.4f}" for metric in first)) for name, values in means.items()
+    ]
+    invocation.table(("strategy", *first), rows, right=range(1, len(first) + 1))
+
+
+def _told(session: Session) -> Mapping[str, Any]:
+    return {
+        "events": session.offset,
+        "skipped": {reason: count for reason, count in session.skipped.items() if count},
+        "means": session.means,
+        "windows": [
+            {"window": r.window, "events": r.events, "metrics": r.metrics, "drift": r.drift}
+            for r in session.reports
+        ],
+        "state": session.digest(),
+    }
+
+
+def show_stream(invocation: Invocation, results: Mapping[str, Any]) -> None:
+    """Prints what a run's stream gave.
+
+    Args:
+        invocation: Where to.
+        results: ``stream`` of ``metrics.json``.
+    """
+    from dynmm_framework.engine.prequential import stream_rows
+
+    names = ("hit@10", "ndcg@5", "ndcg@10", "ndcg@20")
+    columns = ("strategy", *names, "adapter over it", "p")
+    rows = stream_rows(results, names)
+    title = f"The stream: {results['events']:,} events in {results['windows']:,} windows"
+    invocation.table(columns, rows, right=range(1, len(columns)), title=title)
+    invocation.line("")

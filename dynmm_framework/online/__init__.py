@@ -1,0 +1,1 @@
+"""Learning from a stream, window by window, on top of frozen parts."""

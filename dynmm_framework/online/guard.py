@@ -1,0 +1,56 @@
+"""How much of a correction is served: as much as the recent past supports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dynmm_framework.protocols import State
+
+STRENGTHS: Final = (0.0, 0.3, 0.6, 1.0)
+"""λ: parts of the correction that may be served."""
+
+
+class Guard:
+    """Chooses λ by the trailing prequential NDCG of each, so that a bad adapter serves its base.
+
+    Args:
+        half_life: Events after which a result counts half.
+        strengths: The parts to choose from, ascending; the smallest is served at first and where
+            two are equal.
+    """
+
+    def __init__(self, *, half_life: float, strengths: Sequence[float] = STRENGTHS) -> None:
+        self.half_life = half_life
+        self.strengths = tuple(strengths)
+        self._sums = np.zeros(len(self.strengths))
+        self._weight = 0.0
+
+    @property
+    def strength(self) -> float:
+        """λ for what comes next."""
+        return self.strengths[int(np.argmax(self._sums))]
+
+    @property
+    def trailing(self) -> NDArray[np.float64]:
+        """Trailing mean of each strength; zeros before the first window."""
+        return self._sums / max(self._weight, 1e-12)
+
+    def observe(self, values: NDArray[np.float64]) -> None:
+        """Takes what each strength would have reached in a window.
+
+        Args:
+            values: NDCG of every event, ``(strengths, n)``.
+        """
+        fading = 0.5 ** (values.shape[1] / self.half_life)
+        self._sums = self._sums * fading + values.sum(axis=1)
+        self._weight = self._weight * fading + values.shape[1]
+
+    def get_state(self) -> State:
+        return {"sums": self._sums, "weight": np.asarray(self._weight)}
+
+    def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
+        self._sums, self._weight = np.array(state["sums"]), float(state["weight"])

@@ -1,0 +1,127 @@
+"""Histories that grow with a stream, as they were before each event."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from dynmm_framework.data.tables import Histories
+from dynmm_framework.data.windows import Events
+from dynmm_framework.protocols import IntArray, State
+
+_NOTHING: IntArray = np.empty(0, np.int32)
+
+
+class HistoryStore:
+    """The newest items of every user, oldest first.
+
+    Arrays are replaced and never written to, so that a shallow copy is a snapshot. Memory is
+    bounded: of a user the newest ``longest`` items are kept, and of users the ``most`` that were
+    seen last.
+
+    Args:
+        n_items: Items of the catalogue.
+        longest: Items kept of a user.
+        most: Users kept.
+    """
+
+    def __init__(self, n_items: int, *, longest: int = 1000, most: int = 1_000_000) -> None:
+        self.n_items, self.longest, self.most = n_items, longest, most
+        self._items: dict[int, IntArray] = {}
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def users(self) -> Iterable[int]:
+        """Returns the users whose history is kept, the one seen last at the end."""
+        return self._items.keys()
+
+    def copy(self) -> HistoryStore:
+        """Returns a snapshot, which later additions leave as it is."""
+        other = HistoryStore(self.n_items, longest=self.longest, most=self.most)
+        other._items = dict(self._items)
+        return other
+
+    def extend(self, events: Events) -> None:
+        """Adds events, in their order, which is that of time."""
+        for user, items in _by_user(events).items():
+            known = self._items.pop(user, None)  # comes last again: the newest user
+            joined = items if known is None else np.concatenate([known, items])
+            self._items[user] = joined[-self.longest :]
+        while len(self._items) > self.most:
+            del self._items[next(iter(self._items))]
+
+    def fill(self, histories: Histories) -> None:
+        """Takes histories of training users, whose ids they name."""
+        users = np.arange(len(histories)) if histories.users is None else histories.users
+        for row in np.flatnonzero(histories.lengths).tolist():
+            self._items[int(users[row])] = histories[row][-self.longest :].copy()
+
+    def of(self, users: IntArray) -> Histories:
+        """Returns the present histories of users, ``(len(users),)``, empty for unknown ones."""
+        return self._histories([self._items.get(user, _NOTHING) for user in users.tolist()])
+
+    def before(self, events: Events) -> Histories:
+        """Returns the user's history before each event.
+
+        Events of the same window that are older, not those of the same time, belong to it: what a
+        user did a minute ago is known when the next thing is recommended, though nothing has been
+        learned from it yet.
+
+        Args:
+            events: A window, by time; none of them is in the store.
+        """
+        n = len(events)
+        order = np.lexsort((np.arange(n), events.times, events.users))
+        users, times = events.users[order], events.times[order]
+        distinct, first, counts = np.unique(users, return_index=True, return_counts=True)
+        known = self.of(distinct)
+        inside = Histories(
+            np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+            events.items[order],
+            self.n_items,
+        )
+        whole = known.append(inside)  # (distinct users)
+        row = np.repeat(np.arange(len(distinct)), counts)
+        # Where the run of events of this user and time begins.
+        begins = np.ones(n, np.bool_)
+        begins[1:] = (users[1:] != users[:-1]) | (times[1:] != times[:-1])
+        start = np.maximum.accumulate(np.where(begins, np.arange(n), 0))
+        lengths = np.empty(n, np.int64)
+        lengths[order] = known.lengths[row] + start - first[row]
+        origin = np.empty(n, np.int64)
+        origin[order] = whole.offsets[row]
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        places = np.arange(offsets[-1]) + np.repeat(origin - offsets[:-1], lengths)
+        return Histories(offsets, whole.items[places], self.n_items)
+
+    def get_state(self) -> State:
+        whole = self._histories(list(self._items.values()))
+        users = np.fromiter(self._items, dtype=np.int64, count=len(self._items))
+        return {"users": users, "offsets": whole.offsets, "items": whole.items}
+
+    def load_state(self, state: State) -> None:
+        offsets, items = state["offsets"], state["items"]
+        self._items = {
+            int(user): items[offsets[row] : offsets[row + 1]]
+            for row, user in enumerate(state["users"].tolist())
+        }
+
+    def _histories(self, rows: list[IntArray]) -> Histories:
+        lengths = np.fromiter((len(row) for row in rows), dtype=np.int64, count=len(rows))
+        return Histories(
+            np.concatenate([[0], np.cumsum(lengths)]),
+            np.concatenate([_NOTHING, *rows]),
+            self.n_items,
+        )
+
+
+def _by_user(events: Events) -> Mapping[int, IntArray]:
+    """Returns every user's items, users in the order of their last event."""
+    order = np.argsort(events.users, kind="stable")
+    users, items = events.users[order], events.items[order]
+    distinct, first = np.unique(users, return_index=True)
+    parts = np.split(items, first[1:]) if len(distinct) else []
+    ends = np.append(first[1:], len(users))[: len(distinct)] - 1
+    return {int(distinct[row]): parts[row] for row in np.argsort(order[ends]).tolist()}

@@ -1,0 +1,130 @@
+"""What an online adapter sees: a window's events, and the summaries that belonged to them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dynmm_framework.data.tables import Histories
+from dynmm_framework.protocols import FloatArray, IntArray, State
+
+
+@dataclass(frozen=True, eq=False)
+class Summary:
+    """What recent windows say about the items that had an event in them.
+
+    Attributes:
+        items: Items with an event in the last 24 windows, ascending, ``(active,)`` int32.
+        features: Standardised features, ``(active, n_features)``; names in
+            :data:`dynmm_framework.online.summaries.NAMES`, then the mean vector of the items that
+            the same users chose in the same windows.
+        newest: Which of them had one in the last window, ``(active,)`` bool.
+    """
+
+    items: IntArray
+    features: FloatArray
+    newest: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def silenced(self) -> Summary:
+        """Returns the same items with all features zero, for the control without summaries."""
+        return Summary(self.items, np.zeros_like(self.features), self.newest)
+
+
+@dataclass(frozen=True, eq=False)
+class People:
+    """The users that are scored, by what was known of them before.
+
+    Attributes:
+        vectors: The base's vectors, ``(n, d)``.
+        profiles: What the adapter reads besides, ``(n, 1 + d)``: log1p of the number of items, and
+            the mean vector of the newest; see :func:`profiles_of`.
+        seen: Users of which anything is known, ``(n,)`` bool; of others nothing is corrected.
+        known: All items that each is known to have chosen; they are masked.
+    """
+
+    vectors: FloatArray
+    profiles: FloatArray
+    seen: NDArray[np.bool_]
+    known: Histories
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def take(self, rows: NDArray[Any]) -> People:
+        """Returns the chosen rows."""
+        return People(
+            self.vectors[rows], self.profiles[rows], self.seen[rows], self.known.take(rows)
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Lesson:
+    """Events with all that was known when they were predicted.
+
+    Attributes:
+        summary: Summary of the windows before.
+        people: The users as they were before each event.
+        targets: What they chose, ``(n,)`` int32.
+    """
+
+    summary: Summary
+    people: People
+    targets: IntArray
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def take(self, rows: NDArray[Any]) -> Lesson:
+        """Returns the chosen events, with the same summary."""
+        return Lesson(self.summary, self.people.take(rows), self.targets[rows])
+
+    def get_state(self) -> State:
+        known = self.people.known
+        return {
+            "items": self.summary.items,
+            "features": self.summary.features,
+            "newest": self.summary.newest,
+            "vectors": self.people.vectors,
+            "profiles": self.people.profiles,
+            "seen": self.people.seen,
+            "known_offsets": known.offsets,
+            "known_items": known.items,
+            "n_items": np.asarray(known.n_items, dtype=np.int64),
+            "targets": self.targets,
+        }
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, NDArray[Any]]) -> Lesson:
+        """Restores what :meth:`get_state` returned."""
+        known = Histories(state["known_offsets"], state["known_items"], int(state["n_items"]))
+        people = People(state["vectors"], state["profiles"], state["seen"], known)
+        summary = Summary(state["items"], state["features"], state["newest"])
+        return cls(summary, people, state["targets"])
+
+
+def profiles_of(histories: Histories, items: FloatArray, *, last: int = 20) -> FloatArray:
+    """Summarises histories for an adapter.
+
+    Args:
+        histories: ``n`` histories.
+        items: Vectors of all items, ``(n_items, d)``.
+        last: Newest items whose vectors are averaged.
+
+    Returns:
+        ``(n, 1 + d)`` float32: log1p of the length, and the mean; zeros for an empty history.
+    """
+    newest = histories.last(last)
+    sums = np.zeros((len(histories), items.shape[1]), np.float32)
+    filled = np.flatnonzero(newest.lengths)
+    if len(filled):
+        begins = newest.offsets[:-1][filled]
+        sums[filled] = np.add.reduceat(items[newest.items], begins, axis=0)
+    means = sums / np.maximum(newest.lengths, 1)[:, None]
+    return np.hstack([np.log1p(histories.lengths)[:, None], means]).astype(np.float32)

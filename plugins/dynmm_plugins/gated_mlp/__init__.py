@@ -1,0 +1,1 @@
+"""Gated MLP: corrects frozen latents by what recent windows say."""
