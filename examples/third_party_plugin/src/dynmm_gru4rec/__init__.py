@@ -1,0 +1,1 @@
+"""GRU4Rec, a plugin of dynmm."""
