@@ -40,6 +40,16 @@ def build(session: nox.Session) -> None:
 
 
 @nox.session
+def third_party(session: nox.Session) -> None:
+    """Installs the example of an external plugin beside dynmm and runs its own tests."""
+    session.install(*CONSTRAINED, ".[torch]", "./examples/third_party_plugin[test]")
+    session.run("dynmm", "plugins", "info", "gru4rec")
+    session.run("dynmm", "validate", "examples/third_party_plugin/pipeline.yaml")
+    session.chdir("examples/third_party_plugin")
+    session.run("pytest")
+
+
+@nox.session
 def everything(session: nox.Session) -> None:
     """Installs every extra without the constraints and imports what they bring."""
     session.install(".[all]")

@@ -80,6 +80,10 @@ def test_the_wheel_holds_three_packages_and_no_plugins_folder(tmp_path):
     assert "dynmm_framework/py.typed" in files
     assert any(name.endswith("datasets/movielens_100k.yaml") for name in files)
     assert any(name.endswith("pipelines/sasrec_beauty.pipeline.yaml") for name in files)
+    template = ROOT / "dynmm_framework" / "templates"
+    wanted = {str(path.relative_to(ROOT)) for path in template.rglob("*") if path.is_file()}
+    assert wanted <= set(files)
+    assert "dynmm_framework/templates/plugin/copier.yml" in wanted
 
 
 def test_modules_stay_short_enough_to_read():

@@ -142,7 +142,7 @@ class RunManifest(VersionedDocument):
     """``rss`` of the process and, with a GPU, its ``gpu``."""
     split_hash: str = ""
     candidate_hashes: dict[str, str] = {}
-    """By protocol, such as ``sampled:100``."""
+    """Of what is ranked, by protocol, such as ``sampled:100`` or ``cold:1``."""
     data_fingerprint: str = ""
     files: dict[FileName, StoredFile] = {}
     """What the run wrote, this document and the report excepted."""

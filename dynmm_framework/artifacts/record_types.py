@@ -186,7 +186,7 @@ class VerifiedMetric(Block):
     dataset: Text
     """Name of the dataset's record, whose digests say what the number was measured on."""
     protocol: Text
-    """Such as ``full`` or ``sampled:100``."""
+    """Such as ``full``, ``sampled:100`` or ``cold:1``."""
     metric: Text
     """Such as ``ndcg@10``."""
     value: float

@@ -339,7 +339,7 @@ def _files_of(path: Path) -> list[tuple[str, Path]]:
     if path.is_file():
         return [(path.name, path)]
     found: dict[str, Path] = {}
-    for pattern in (*KEPT, *(f"*{ending}" for ending in PICKLED)):
+    for pattern in (*KEPT, "*.gguf", *(f"*{ending}" for ending in PICKLED)):
         for file in path.rglob(pattern):
             name = file.relative_to(path).as_posix()
             if file.is_file() and not any(part.startswith(".") for part in name.split("/")):

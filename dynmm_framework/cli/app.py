@@ -23,6 +23,7 @@ COMMANDS: Mapping[str, Entry] = {
     "report": Entry(f"{_HERE}.report", "Writes a run's report.html again.", "Runs"),
     "compare": Entry(f"{_HERE}.compare", "Compares runs, with significance.", "Runs"),
     "recommend": Entry(f"{_HERE}.recommend", "Recommends items with a run's model.", "Runs"),
+    "stream": Entry(f"{_HERE}.stream", "Plays a stream to a run's online adapter.", "Runs"),
     "vectors": Entry(f"{_HERE}.vectors", "Writes a run's item and user vectors.", "Runs"),
     "compress": Entry(
         f"{_HERE}.compress", "Measures what compression of item vectors saves and costs.", "Runs"
@@ -30,7 +31,8 @@ COMMANDS: Mapping[str, Entry] = {
     "data": Entry(f"{_HERE}.data", "Lists, fetches, describes and checks datasets.", "Resources"),
     "registry": Entry(f"{_HERE}.registry", "Looks into the registry's records.", "Resources"),
     "artifact": Entry(f"{_HERE}.artifact", "Converts checkpoints to safetensors.", "Resources"),
-    "plugins": Entry(f"{_HERE}.plugins", "Lists what is installed.", "Resources"),
+    "plugins": Entry(f"{_HERE}.plugins", "Lists and checks what is installed.", "Resources"),
+    "new": Entry(f"{_HERE}.new", "Starts a plugin of your own.", "Resources"),
     "doctor": Entry(f"{_HERE}.doctor", "Checks this installation.", "Resources"),
 }
 """The built-in commands, in the order of listing."""

@@ -67,6 +67,9 @@ def command(
             for stage in plan.stages
         ),
     )
+    for stage in plan.stages:
+        if stage.parts:
+            invocation.line(f"{stage.name} stands on {', '.join(stage.parts)}")
     for note in plan.notes:
         invocation.note(f"Note: {note}")
     todo = sum(not stage.cached for stage in plan.stages)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dynmm_framework.cli import check
 from dynmm_framework.cli.arguments import json_option
 from dynmm_framework.cli.command import Group
 from dynmm_framework.cli.invocation import Invocation, clipped
@@ -20,10 +21,13 @@ METRIC = "metric"
 
 @click.group(
     cls=Group,
-    examples=("dynmm plugins list", "dynmm plugins info sasrec"),
+    examples=("dynmm plugins list", "dynmm plugins info sasrec", "dynmm plugins check sasrec"),
 )
 def command() -> None:
-    """Lists what is installed."""
+    """Lists and checks what is installed."""
+
+
+command.add_command(check.command, "check")
 
 
 @command.command(
@@ -232,6 +236,8 @@ def _default(field: Mapping[str, Any], block: object, *, required: bool) -> str:
     if required:
         return "required"
     value = field.get("default")
+    if isinstance(value, dict) and value.keys() == {"name", "config"} and not value["config"]:
+        value = value["name"]
     return "as below" if block is not None and value is not None else _text(value)
 
 
@@ -239,7 +245,8 @@ def _text(value: Any) -> str:
     """Returns a value as one would write it into YAML."""
     import json
 
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    plain = isinstance(value, str) and "\n" not in value
+    return value if plain else json.dumps(value, ensure_ascii=False)
 
 
 _BOUNDS = {
@@ -254,6 +261,9 @@ _TYPES = {"boolean": "true or false", "string": "text", "object": "mapping", "ar
 def type_text(field: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
     """Returns a JSON schema's type in words, bounds included: ``integer ≥ 1``."""
     field = _resolved(field, definitions)
+    if "x-component" in field:
+        kinds = " or ".join(kind.replace("_", " ") for kind in field["x-component"])
+        return f"name of a {kinds}, or {{name, config}}"
     if "const" in field:
         return _text(field["const"])
     if "enum" in field:

@@ -52,6 +52,7 @@ def command(
     loaded = load_pipeline(pipeline, overrides=overrides, catalogue=invocation.catalogue)
 
     from dynmm_framework.api import run
+    from dynmm_framework.reports.content import group_grids
     from dynmm_framework.reports.page import REPORT_FILE
     from dynmm_framework.reports.table import metric_tables
 
@@ -69,4 +70,13 @@ def command(
         )
         return
     invocation.metric_tables(metric_tables(finished.metrics))
+    if finished.metrics.get("stream"):
+        from dynmm_framework.cli.stream import show_stream
+
+        show_stream(invocation, finished.metrics["stream"])
+    if invocation.verbosity > 0:
+        for grid in group_grids(finished):
+            numbers = range(1, len(grid.columns))
+            invocation.table(grid.columns, grid.rows, right=numbers, title=grid.caption)
+            invocation.line("")
     invocation.line(f"Report: {report}")

@@ -49,6 +49,9 @@ CHOICES: tuple[Choice, ...] = (
     Choice(("encoders", "audio"), kinds=("encoder",)),
     Choice(("align",), kinds=("adapter",), slot="align"),
     Choice(("ablation", "*", "align"), kinds=("adapter",), slot="align"),
+    Choice(("prompt",), kinds=("adapter",), slot="prompt"),
+    Choice(("ablation", "*", "prompt"), kinds=("adapter",), slot="prompt"),
+    Choice(("online",), kinds=("adapter",), slot="online"),
     Choice(("evaluate", "compare_with", "*"), kinds=("baseline", "backbone")),
     Choice(("tracking",), settings=("options",)),
 )

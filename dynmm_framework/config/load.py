@@ -12,7 +12,9 @@ from pydantic import BaseModel
 
 from dynmm_framework.catalogue import Catalogue, describe, load_catalogue
 from dynmm_framework.config.choices import Choice, component_blocks
+from dynmm_framework.config.content import Role
 from dynmm_framework.config.merge import Settings, dotted, extend, override
+from dynmm_framework.config.parts import Part, complete_parts, parts_of
 from dynmm_framework.config.pipeline import DEFAULT_METRICS, Pipeline
 from dynmm_framework.config.validate import Finding, check, field_names, given
 from dynmm_framework.config.yaml import KeyPath, read
@@ -48,9 +50,9 @@ class LoadedPipeline:
     catalogue: Catalogue
     overrides: tuple[str, ...] = ()
 
-    def is_aligned(self, label: str) -> bool:
-        """Tells whether a recommender is an alignment, which stands on the backbone."""
-        return self.components[label].kind == "adapter"
+    def role(self, label: str) -> Role:
+        """Returns what a recommender is: it stands on itself, on the backbone, or on both."""
+        return self.pipeline.roles[label]
 
     @property
     def backbone_label(self) -> str:
@@ -59,10 +61,24 @@ class LoadedPipeline:
         Raises:
             ValueError: If it has none.
         """
-        place = 0 if self.pipeline.align is None else 1
-        if self.pipeline.backbone is None:
+        found = self.pipeline.own("fit")
+        if self.pipeline.backbone is None or found is None:
             raise ValueError("the pipeline has no backbone")
-        return list(self.pipeline.recommenders)[place]
+        return found
+
+    @property
+    def retrieval_label(self) -> str:
+        """Label of what a prompt stands on: the alignment, or the backbone if there is none."""
+        return self.pipeline.own("align") or self.backbone_label
+
+    def parts(self, label: str) -> dict[str, Part]:
+        """Returns the components that one stands on, by their place in its settings."""
+        return parts_of(self.configs[label], self.catalogue)
+
+    def needs_features(self, label: str) -> bool:
+        """Tells whether a recommender, or a part of it, learns from the encoders' vectors."""
+        parts = (part.component for part in self.parts(label).values())
+        return any("features" in found.spec.needs for found in (self.components[label], *parts))
 
     def resolved(self) -> dict[str, Any]:
         """Returns the pipeline as plain data with every default filled in.
@@ -186,23 +202,36 @@ def _plain(value: Any, path: KeyPath, problems: list[Problem]) -> Any:
 
 
 def _complete_ablations(data: dict[str, Any]) -> None:
-    """Fills every ablation's alignment up with what the pipeline's own has."""
-    whole, variants = data.get("align"), data.get("ablation")
-    if isinstance(whole, str):
-        whole = {"name": whole}
-    if not isinstance(whole, dict) or not isinstance(variants, list):
+    """Fills every ablation up with what the pipeline's own alignment or prompt has."""
+    variants = data.get("ablation")
+    if not isinstance(variants, list):
         return
     for variant in variants:
-        if not isinstance(variant, dict):
+        if not isinstance(variant, dict) or not ({"align", "prompt"} & variant.keys()):
             continue
-        change = variant.get("align") or {}
+        role = "align" if variant.get("prompt") is None else "prompt"
+        whole = data.get(role)
+        if isinstance(whole, str):
+            whole = {"name": whole}
+        if not isinstance(whole, dict):
+            continue
+        change = variant.get(role) or {}
         if isinstance(change, str):
             change = {"name": change}
         own, config = whole.get("config") or {}, change.get("config") or {}
         if isinstance(own, dict) and isinstance(config, dict):
             name = change.get("name", whole.get("name"))
             kept = own if name == whole.get("name") else {}
-            variant["align"] = {**change, "name": name, "config": {**kept, **config}}
+            variant[role] = {**change, "name": name, "config": _merged(kept, config)}
+
+
+def _merged(old: Any, new: Any) -> Any:
+    """Merges settings deeply; where a nested component changes its name, its old settings go."""
+    if not isinstance(old, dict) or not isinstance(new, dict):
+        return new
+    if "name" in new and "name" in old and new["name"] != old["name"]:
+        old = {key: value for key, value in old.items() if key != "config"}
+    return {**old, **{key: _merged(old.get(key), value) for key, value in new.items()}}
 
 
 # Checking.
@@ -270,6 +299,8 @@ class _Checked:
             findings, value = [Finding(path, message)], None
         self.findings += findings
         if value is not None:
+            value, findings = complete_parts(value, config, self.catalogue, at=path)
+            self.findings += findings
             self.configs[path[:-1]] = value
 
     def _directed(self, finding: Finding, models: Mapping[KeyPath, type[BaseModel]]) -> Finding:
@@ -371,13 +402,18 @@ class _Checked:
         """Re-keys what is known by path by the labels under which numbers appear."""
         assert self.pipeline is not None
         given = self.pipeline
-        own = [("align",), ("backbone",), ("baseline",)]
+        own = [("prompt",), ("align",), ("backbone",), ("baseline",)]
         first: list[KeyPath] = [path for path in own if getattr(given, path[0]) is not None]
         others = range(len(given.evaluate.compare_with))
         paths: list[KeyPath] = [*first, *(("evaluate", "compare_with", i) for i in others)]
         paths += [("align",) for _ in given.controls]
-        paths += [("ablation", i, "align") for i in range(len(given.ablation))]
+        paths += [
+            ("ablation", i, "align" if variant.prompt is None else "prompt")
+            for i, variant in enumerate(given.ablation)
+        ]
         labels = dict(zip(given.recommenders, paths, strict=True))
         encoders = {f"encoders/{name}": ("encoders", name) for name in given.encoders.given}
         everything = {"data": ("data",), **encoders, **labels}
+        if given.online is not None:
+            everything["online"] = ("online",)
         return {label: by_path[path] for label, path in everything.items()}

@@ -7,16 +7,15 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BeforeValidator,
-    Discriminator,
     Field,
-    Tag,
     field_validator,
     model_validator,
 )
 
 from dynmm_framework.config.blocks import Block, ComponentRef, H, distinct
-from dynmm_framework.config.content import Ablation, Control, Encoders, Robustness
+from dynmm_framework.config.content import Ablation, Control, Encoders, Robustness, Role
+from dynmm_framework.config.online import OnlineRef
+from dynmm_framework.config.protocols import FullProtocol, ProtocolBlock
 from dynmm_framework.specs import fold
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -91,6 +90,14 @@ class ColdStart(_Ratios):
     """Targets have fewer training interactions than this."""
 
 
+class ColdItems(Block):
+    """Whole items are held out: nothing learns from them, and users are asked for them."""
+
+    strategy: Literal["cold_items"]
+    share: Fraction = 0.2
+    """Share of the items with interactions that is drawn and held out."""
+
+
 class Streaming(Block):
     """By time: an offline part for training and a stream that follows."""
 
@@ -99,6 +106,23 @@ class Streaming(Block):
     """Share of interactions, oldest first, for offline training and validation."""
     valid: Fraction = 0.1
     """Share of the offline part, its newest, for validation."""
+
+
+class UserDisjoint(_Ratios):
+    """Users are cut into parts, in the order in which the data names them first: whoever is asked
+    is a stranger. An interaction that comes after ``min_history`` others of its user is an
+    example, to learn from or to be asked for after all those before it; the shares are of them.
+    """
+
+    strategy: Literal["user_disjoint"]
+    min_history: Annotated[int, Field(ge=1)] = 10
+    """Interactions of a user that only are known before the first example; TALLRec's 10."""
+    examples: Annotated[int, Field(ge=3)] | None = None
+    """Only so many examples, the last ones; TALLRec takes 10,000. All if null."""
+    whole_users: bool = True
+    """Give all examples of a user to one part, that of the first; ``false`` cuts between examples,
+    as TALLRec's data do, where up to two users are in two parts.
+    """
 
 
 class MMRecSplit(Block):
@@ -110,7 +134,9 @@ class MMRecSplit(Block):
 
 
 class GivenFiles(Block):
-    """A split given by files, one user per line: ``user item item …``."""
+    """A split given by files: texts with one user per line, ``user item item …``, or all of them
+    sparse matrices users × items (``.npz``).
+    """
 
     strategy: Literal["given"]
     train: str
@@ -154,64 +180,14 @@ SplitBlock = Annotated[
     | RandomRatio
     | GlobalTime
     | ColdStart
+    | ColdItems
     | Streaming
     | MMRecSplit
+    | UserDisjoint
     | GivenFiles,
     Field(discriminator="strategy"),
 ]
 
-
-class SampledProtocol(Block):
-    """Ranks each target among uniformly drawn negatives."""
-
-    sampled: Annotated[int, Field(ge=1)]
-    """Number of negatives for each target; drawn once, stored and hashed."""
-
-    @property
-    def name(self) -> str:
-        return f"sampled:{self.sampled}"
-
-
-class FullProtocol(Block):
-    """Ranks the whole catalogue, the user's known items masked."""
-
-    full: Literal[True] = True
-
-    @property
-    def name(self) -> str:
-        return "full"
-
-
-def _protocol(value: Any) -> Any:
-    """Reads the short spellings ``full`` and ``sampled:100``."""
-    if value == "full":
-        return {"full": True}
-    if isinstance(value, str) and value.startswith("sampled:"):
-        number = value.removeprefix("sampled:")
-        return {"sampled": int(number) if re.fullmatch("[0-9]{1,9}", number) else number}
-    return value
-
-
-def _protocol_tag(value: Any) -> str | None:
-    if isinstance(value, FullProtocol) or (isinstance(value, Mapping) and "full" in value):
-        return "FullProtocol"
-    if isinstance(value, SampledProtocol) or (isinstance(value, Mapping) and "sampled" in value):
-        return "SampledProtocol"
-    return None
-
-
-ProtocolBlock = Annotated[
-    Annotated[FullProtocol, Tag("FullProtocol")]
-    | Annotated[SampledProtocol, Tag("SampledProtocol")],
-    Discriminator(
-        _protocol_tag,
-        custom_error_type="protocol",
-        custom_error_message="must be full, or {sampled: N} with N negatives for each target",
-    ),
-    BeforeValidator(
-        _protocol, json_schema_input_type=Literal["full"] | FullProtocol | SampledProtocol
-    ),
-]
 
 DEFAULT_METRICS = ("hit", "ndcg", "recall", "mrr")
 
@@ -220,7 +196,9 @@ class EvaluateBlock(Block):
     """How recommenders are compared."""
 
     protocols: list[ProtocolBlock] = Field(default=[FullProtocol()], min_length=1)
-    """``full`` and any number of ``{sampled: N}``; every number carries its protocol."""
+    """``full``, ``auc`` and any number of ``{sampled: N}`` and ``{cold: N}``; every number carries
+    its protocol.
+    """
     at: list[Annotated[int, Field(ge=1, le=1000)]] = Field(default=[5, 10, 20], min_length=1)
     """Cut-offs."""
     metrics: list[str] = Field(default=list(DEFAULT_METRICS), min_length=1)
@@ -313,8 +291,11 @@ class Pipeline(Block):
     align: ComponentRef | None = None
     """Brings the backbone's vectors and the encoders' together; then it is the pipeline's
     recommender, and the backbone alone is compared with it."""
+    prompt: ComponentRef | None = None
+    """A language model that re-ranks what the alignment, or else the backbone, retrieves; then it
+    is the pipeline's recommender, and what it stands on is compared with it."""
     ablation: list[Ablation] = []
-    """Variants of the alignment, each trained and compared with it."""
+    """Variants of the alignment or of the prompt, each trained and compared with the whole."""
     controls: list[Control] = []
     """Controls of the alignment: ``shuffled_features`` is the same with every item's vectors
     dealt to another, ``popularity_bias`` is the backbone with a term in popularity alone. What
@@ -322,6 +303,9 @@ class Pipeline(Block):
     """
     robustness: Robustness | None = None
     """Rank again with modalities taken away from a share of the items."""
+    online: OnlineRef | None = None
+    """Adapts to the stream of a split ``streaming``, window by window, with everything else
+    frozen."""
     evaluate: EvaluateBlock = EvaluateBlock()
     compute: ComputeBlock = ComputeBlock()
     tracking: TrackingBlock | None = None
@@ -345,10 +329,19 @@ class Pipeline(Block):
             raise ValueError("align needs a backbone to stand on")
         if self.align is not None and not self.encoders.given:
             raise ValueError("align needs encoders, such as encoders: {text: sentence_text}")
-        if self.align is None and (self.ablation or self.controls or self.robustness):
+        if self.prompt is not None and self.backbone is None:
+            raise ValueError("prompt needs a backbone, which retrieves what it ranks")
+        variants = [v for v in self.ablation if v.prompt is None]
+        if self.align is None and (variants or self.controls or self.robustness):
             raise ValueError(
                 "ablation, controls and robustness are of an alignment, and there is none (align)"
             )
+        if self.prompt is None and len(variants) < len(self.ablation):
+            raise ValueError("an ablation changes the prompt, and there is none (prompt)")
+        if self.online is not None and self.backbone is None:
+            raise ValueError("online needs a backbone to stand on")
+        if self.online is not None and not isinstance(self.split, Streaming):
+            raise ValueError("online needs a stream: split: {strategy: streaming}")
         names = [fold(variant.name) for variant in self.ablation]
         if repeated := {name for name in names if names.count(name) > 1}:
             raise ValueError(f"two ablations are named {', '.join(sorted(repeated))}")
@@ -370,31 +363,48 @@ class Pipeline(Block):
         """All recommenders by the label under which their numbers appear, the pipeline's own first.
 
         The label is the folded name; a name that appears again gets ``#2``, ``#3`` … Controls and
-        ablations come last, as the alignment's label, a dash, and what they are.
+        ablations come last, as the label of what they vary, a dash, and what they are.
         """
-        labels: dict[str, ComponentRef] = {}
-        own = (self.align, self.backbone, self.baseline)
-        for ref in (*(ref for ref in own if ref is not None), *self.evaluate.compare_with):
-            name = fold(ref.name.rsplit("/", 1)[-1])
-            number = 1 + sum(label.split("#")[0] == name for label in labels)
-            labels[name if number == 1 else f"{name}#{number}"] = ref
-        if self.align is not None:
-            whole = next(iter(labels))
-            labels |= {f"{whole}-{control}": self.align for control in self.controls}
-            labels |= {
-                f"{whole}-{fold(variant.name)}": variant.align or self.align
-                for variant in self.ablation
-            }
-        return labels
+        return {label: ref for label, (_, ref) in self._labelled().items()}
 
     @property
-    def aligned(self) -> tuple[str, ...]:
-        """Labels of the alignment, its controls and its variants."""
-        if self.align is None:
-            return ()
-        labels = list(self.recommenders)
-        extra = len(self.controls) + len(self.ablation)
-        return (labels[0], *labels[len(labels) - extra :])
+    def roles(self) -> dict[str, Role]:
+        """What each recommender is: an alignment, a prompt, or a model of its own (``fit``)."""
+        return {label: role for label, (role, _) in self._labelled().items()}
+
+    def own(self, role: Role) -> str | None:
+        """Returns the label of the pipeline's own alignment, prompt, or model of its own."""
+        if role != "fit" and getattr(self, role) is None:
+            return None
+        return next(label for label, found in self.roles.items() if found == role)
+
+    def _labelled(self) -> dict[str, tuple[Role, ComponentRef]]:
+        labels: dict[str, tuple[Role, ComponentRef]] = {}
+
+        def add(role: Role, ref: ComponentRef) -> str:
+            name = fold(ref.name.rsplit("/", 1)[-1])
+            number = 1 + sum(label.split("#")[0] == name for label in labels)
+            label = name if number == 1 else f"{name}#{number}"
+            labels[label] = (role, ref)
+            return label
+
+        whole: dict[Role, str] = {}
+        if self.prompt is not None:
+            whole["prompt"] = add("prompt", self.prompt)
+        if self.align is not None:
+            whole["align"] = add("align", self.align)
+        for ref in (self.backbone, self.baseline, *self.evaluate.compare_with):
+            if ref is not None:
+                add("fit", ref)
+        for control in self.controls:
+            if self.align is not None:
+                labels[f"{whole['align']}-{control}"] = ("align", self.align)
+        for variant in self.ablation:
+            role: Role = "align" if variant.prompt is None else "prompt"
+            ref = variant.prompt or variant.align or self.align
+            if ref is not None and role in whole:
+                labels[f"{whole[role]}-{fold(variant.name)}"] = (role, ref)
+        return labels
 
     def control_of(self, label: str) -> Control | None:
         """Returns the control that a recommender is, if it is one."""

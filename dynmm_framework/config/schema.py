@@ -40,9 +40,10 @@ def json_schema(catalogue: Catalogue) -> dict[str, Any]:
     whole: dict[str, Any] = {"split": properties["split"]}
     properties["split"] = {"description": "How interactions are split.", "type": "object"}
     properties["extends"] = {"description": _EXTENDS, "type": "string"}
+    described: dict[str, str] = {}
     for choice in CHOICES:
         if choice.is_component:
-            whole |= _describe_choice(choice, schema, catalogue)
+            whole |= _describe_choice(choice, schema, catalogue, described)
     metrics = _spellings((spec.name, provider) for spec, provider in catalogue.metrics())
     evaluate = definitions["EvaluateBlock"]["properties"]
     evaluate["metrics"]["items"] = {"enum": sorted({w for words in metrics for w in words})}
@@ -59,9 +60,16 @@ def json_schema(catalogue: Catalogue) -> dict[str, Any]:
 
 
 def _describe_choice(
-    choice: Choice, schema: dict[str, Any], catalogue: Catalogue
+    choice: Choice, schema: dict[str, Any], catalogue: Catalogue, described: dict[str, str]
 ) -> dict[str, Any]:
     """Describes one block that names a component.
+
+    Args:
+        choice: The block.
+        schema: What is added to.
+        catalogue: Whose components there are.
+        described: Definition to the block it describes; blocks of one kind share one, unless they
+            have settings of their own.
 
     Returns:
         What a file must have besides if it extends no other, as properties of its root.
@@ -72,7 +80,10 @@ def _describe_choice(
     parts = ("-or-".join(choice.kinds), choice.slot, "change" if changes else None)
     name = "-".join(part for part in parts if part)
     reference = _reference(schema, choice.path)
-    block = json.loads(json.dumps(definitions[reference["$ref"].removeprefix(_REFS)]))
+    model = reference["$ref"].removeprefix(_REFS)
+    if described.setdefault(name, model) != model:
+        name = f"{name}-{choice.path[-1]}"
+    block = json.loads(json.dumps(definitions[model]))
     reference["$ref"] = f"{_REFS}{name}"
     components = [
         component

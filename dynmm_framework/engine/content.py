@@ -1,4 +1,4 @@
-"""The stages of content: encoding the items, and aligning what comes out with the backbone."""
+"""The stages of content: encoding items, aligning them with the backbone, prompting with both."""
 
 from __future__ import annotations
 
@@ -49,8 +49,10 @@ def encode(bench: Workbench, stage: PlannedStage, writer: StageWriter) -> Mappin
             modality=INPUTS[name],
             cache=FeatureCache(bench.store.root / FEATURES_FOLDER),
             ctx=ctx,
+            name=ref.name,
             identity=content_key(encoder_parts(loaded, stage.label, bench.surroundings.registry)),
             files=files,
+            fields=getattr(ref, "fields", ()),
             engine=compute.engine,
             n_workers=compute.workers,
             address=compute.address,
@@ -61,16 +63,28 @@ def encode(bench: Workbench, stage: PlannedStage, writer: StageWriter) -> Mappin
 
 def align(bench: Workbench, stage: PlannedStage, writer: StageWriter) -> Mapping[str, Any]:
     """Trains the alignment on the finished backbone and the encoded items."""
+    return _put_on(bench, stage, writer, bench.loaded.backbone_label)
+
+
+def prompt(bench: Workbench, stage: PlannedStage, writer: StageWriter) -> Mapping[str, Any]:
+    """Trains the prompt on what retrieves for it."""
+    return _put_on(bench, stage, writer, bench.loaded.retrieval_label)
+
+
+def _put_on(
+    bench: Workbench, stage: PlannedStage, writer: StageWriter, under: str
+) -> Mapping[str, Any]:
+    """Trains an adapter on the finished recommender that it stands on."""
     from dynmm_framework.evaluation.efficiency import PeakMemory
 
     component = bench.component(stage.label)
-    backbone = bench.fitted(bench.loaded.backbone_label, stage.model_seed)
+    base = bench.fitted(under, stage.model_seed)
     ctx = bench.context(stage, writer, validator=bench.validator)
     data = bench.training_data(stage.label)
     registered = bench.loaded.components[stage.label]
     started = time.perf_counter()
     with PeakMemory(bench.device) as peak, blamed(registered, stage):
-        component.fit(data, backbone, ctx)
+        component.fit(data, base, ctx)
     seconds = time.perf_counter() - started
     metadata = {"component": registered.identity}
     save_arrays(writer.folder / STATE_FILE, component.get_state(), metadata=metadata)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,11 @@ import numpy as np
 from dynmm_framework.artifacts.records import Registry
 from dynmm_framework.artifacts.sources import Fetcher, default_cache
 from dynmm_framework.catalogue import Catalogue
+from dynmm_framework.config.parts import PartRef, find_part
+from dynmm_framework.engine.digest import content_key
 from dynmm_framework.engine.progress import Display
-from dynmm_framework.engine.seeds import spawn_rng
-from dynmm_framework.protocols import Precision, Validator, Workers
+from dynmm_framework.engine.seeds import spawn_rng, spawn_seed
+from dynmm_framework.protocols import Context, Precision, Validator, Workers
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Surroundings:
     offline: bool = False
     run: str = ""
     folder: Path | None = None
+    _kept: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
     def registry(self) -> Registry:
@@ -57,6 +60,32 @@ class Surroundings:
             folder=self.folder,
         )
         return fetcher.fetch(self.registry.find_files(record))
+
+    def part(self, ref: PartRef, ctx: Context) -> Any:
+        """Returns a component that another one stands on; see :meth:`Context.component`."""
+        part = find_part(ref, self.catalogue)
+        component, config = part.component, part.config
+        if component.kind != "language_model":
+            made = connected(self.catalogue.create(component, config), ctx)
+            if component.kind == "encoder" and hasattr(made, "load"):
+                made.load(ctx)
+            return made
+        parts = {"name": component.identity, "config": config.model_dump(mode="json")}
+        key = content_key({**parts, "device": ctx.device})
+        if key not in self._kept:
+            self._kept.clear()  # of models this large, one is enough in memory
+            made = self.catalogue.create(component, config)
+            made.load(ctx)
+            self._kept[key] = made
+        return self._kept[key]
+
+
+def connected(component: Any, ctx: Context) -> Any:
+    """Returns a new component after it was told where it gets its parts, if it has any."""
+    connect = getattr(component, "connect", None)
+    if callable(connect):
+        connect(ctx)
+    return component
 
 
 @dataclass(frozen=True)
@@ -99,6 +128,21 @@ class RunContext:
 
     def fetch(self, record: str) -> Path:
         return self.surroundings.fetch(record)
+
+    def component(self, ref: PartRef) -> Any:
+        return self.surroundings.part(ref, self)
+
+    def part(self, name: str) -> RunContext:
+        workdir = self.workdir / name
+        workdir.mkdir(parents=True, exist_ok=True)
+        records: dict[str, Any] = self.records.setdefault(name, {})
+        return replace(
+            self,
+            stage=f"{self.stage}/{name}",
+            seed=spawn_seed(self.seed, name),
+            workdir=workdir,
+            records=records,
+        )
 
     def log(self, message: str) -> None:
         self.surroundings.display.line(f"  {self.stage}: {message}")

@@ -14,25 +14,44 @@ from typing import TYPE_CHECKING, Any
 from dynmm_framework.specs import Component
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from dynmm_framework.artifacts.records import Registry
     from dynmm_framework.config.content import MediaBlock
     from dynmm_framework.config.load import LoadedPipeline
+    from dynmm_framework.config.parts import Part
 
 NUMERICAL_ROOMS: Mapping[str, tuple[str, ...]] = {
     "data": ("dynmm_framework.data",),
     "split": ("dynmm_framework.data",),
     "candidates": ("dynmm_framework.data",),
     "encode": ("dynmm_framework.features",),
-    "fit": ("dynmm_framework.training", "dynmm_framework.evaluation"),
+    "fit": (
+        "dynmm_framework.latents",
+        "dynmm_framework.training",
+        "dynmm_framework.evaluation",
+    ),
     "align": (
         "dynmm_framework.latents",
         "dynmm_framework.training",
         "dynmm_framework.evaluation",
     ),
+    "prompt": (
+        "dynmm_framework.language",
+        "dynmm_framework.latents",
+        "dynmm_framework.training",
+        "dynmm_framework.evaluation",
+    ),
     "rank": ("dynmm_framework.evaluation",),
+    "stream": ("dynmm_framework.online", "dynmm_framework.data", "dynmm_framework.evaluation"),
     "robustness": ("dynmm_framework.evaluation",),
 }
 """Packages of the core whose code decides what a kind of stage computes."""
+PART_ROOMS: Mapping[str, tuple[str, ...]] = {
+    "language_model": ("dynmm_framework.language",),
+    "encoder": ("dynmm_framework.features",),
+}
+"""Packages of the core whose code decides what a part of some kind does for its owner."""
 
 
 @cache
@@ -75,7 +94,33 @@ def encoder_parts(loaded: LoadedPipeline, label: str, registry: Registry) -> dic
     Raises:
         ArtifactError: If a file of weights that the settings name does not exist.
     """
-    component, config = loaded.components[label], loaded.configs[label]
+    return _digests(loaded.components[label], loaded.configs[label], registry)
+
+
+def part_digests(parts: Mapping[str, Part], registry: Registry) -> dict[str, Any]:
+    """Returns all that decides what a component's parts do, as an entry ``parts`` of its key.
+
+    Args:
+        parts: The parts by their place in the component's settings.
+        registry: Knows the digests of weights that settings name.
+
+    Returns:
+        Nothing for a component without parts.
+
+    Raises:
+        ArtifactError: If weights that a part's settings name are not known, or not there.
+    """
+    found = {
+        place: {
+            **_digests(part.component, part.config, registry),
+            "rooms": [code_digest(room) for room in PART_ROOMS.get(part.component.kind, ())],
+        }
+        for place, part in parts.items()
+    }
+    return {"parts": found} if found else {}
+
+
+def _digests(component: Component, config: BaseModel, registry: Registry) -> dict[str, Any]:
     weights = getattr(config, "fingerprint", None)
     return {
         "identity": component.identity,

@@ -21,7 +21,7 @@ from pydantic import BaseModel
 from dynmm_framework.artifacts.arrays import save_arrays
 from dynmm_framework.artifacts.atomic import read_json, write_json
 from dynmm_framework.artifacts.store import StageWriter
-from dynmm_framework.engine.context import RunContext
+from dynmm_framework.engine.context import RunContext, connected
 from dynmm_framework.engine.plan import PlannedStage
 from dynmm_framework.errors import DynmmError, PluginError
 from dynmm_framework.specs import Component
@@ -110,7 +110,7 @@ class _Fit:
         self, config: BaseModel, data: TrainingData, ctx: RunContext
     ) -> tuple[Any, float, Mapping[str, Any]]:
         catalogue, found = self.bench.loaded.catalogue, self.bench.loaded.components
-        component = catalogue.create(found[self.stage.label], config)
+        component = connected(catalogue.create(found[self.stage.label], config), ctx)
         started = time.perf_counter()
         component.fit(data, ctx)
         return component, time.perf_counter() - started, ctx.records

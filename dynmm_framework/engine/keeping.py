@@ -15,6 +15,7 @@ from dynmm_framework.artifacts.atomic import atomic_folder, atomic_path, write_j
 from dynmm_framework.artifacts.digests import digest_file
 from dynmm_framework.artifacts.manifest import StoredFile
 from dynmm_framework.data.storage import write_dataset
+from dynmm_framework.engine.plan import TRAINING
 from dynmm_framework.engine.stages import (
     PER_USER_FILE,
     RANKING_FILE,
@@ -29,12 +30,16 @@ FEATURES = "features"
 """Folder of the items' vectors by modality."""
 
 
+STREAMS = "streams"
+"""Folder of what every window of a stream gave, by model seed."""
+
+
 def collect(bench: Workbench, folder: Path) -> None:
     """Copies from the stage cache what a run keeps, so that its folder stands on its own."""
     per_user, ranking, slices = [], [], []
     curves: dict[str, dict[str, Any]] = {}
     refits: dict[str, dict[str, Any]] = {}
-    for stage in bench.plan.of_kind("fit", "align"):
+    for stage in bench.plan.of_kind(*TRAINING):
         _link_folder(
             bench.folder(stage), folder / "models" / stage.label / f"seed-{stage.model_seed}"
         )
@@ -45,6 +50,8 @@ def collect(bench: Workbench, folder: Path) -> None:
             refits.setdefault(stage.label, {})[seed] = {**told, "curve": _curve(refit)}
     for stage in bench.plan.of_kind("encode"):
         _link_folder(bench.folder(stage), folder / FEATURES / stage.name.removeprefix("encode/"))
+    for stage in bench.plan.of_kind("stream"):
+        _link_folder(bench.folder(stage), folder / STREAMS / f"seed-{stage.model_seed}")
     with atomic_folder(folder / "data") as partial:
         write_dataset(bench.dataset, partial)
     for stage in bench.plan.of_kind("rank"):
@@ -71,7 +78,7 @@ def digest_run(folder: Path) -> dict[str, StoredFile]:
     """Returns the digests of the files that make a run, by their path inside its folder."""
     names = (METRICS_FILE, TRAINING_FILE, PER_USER_FILE, RANKING_FILE)
     files = [folder / name for name in names]
-    for part in ("data", FEATURES, "models"):
+    for part in ("data", FEATURES, "models", STREAMS):
         files += sorted(path for path in (folder / part).rglob("*") if path.is_file())
     return {
         path.relative_to(folder).as_posix(): StoredFile.model_validate(

@@ -60,8 +60,9 @@ class Efficiency(Block):
 
 
 class Missing(Block):
-    """The alignment's full ranking with modalities missing; means over seeds."""
+    """The alignment with modalities missing, under one protocol; means over seeds."""
 
+    protocol: str = "full"
     dropped: list[str]
     """Modalities that were taken away; none in the row of the whole."""
     share: float
@@ -70,17 +71,50 @@ class Missing(Block):
     """Metrics."""
 
 
+class Forgetting(Block):
+    """NDCG@10 on events from before the stream, by the state before and after it."""
+
+    before: float
+    after: float
+
+
+class StreamResults(Block):
+    """What a stream gave: every window predicted before it was learned, means over seeds."""
+
+    windows: int
+    events: int
+    """Events that were predicted."""
+    skipped: dict[str, int]
+    """Events that were not, by reason, and those that came late."""
+    strategies: dict[str, dict[str, MetricValue]]
+    """By strategy and metric: mean over all events; intervals are over windows. The first one is
+    the adapter as it is served."""
+    comparisons: list[Comparison]
+    """Paired windows; ``n`` counts windows."""
+    curves: dict[str, list[float]]
+    """Cumulative NDCG@10 after each window."""
+    drift: list[int]
+    """Windows in which ADWIN gave an alarm for the first strategy, first seed."""
+    forgetting: dict[str, Forgetting]
+    update_ms: float
+    """Median milliseconds to learn a window, all strategies of the comparison together."""
+    seconds: float
+    """Wall time of the whole stream, likewise."""
+
+
 class MetricsDocument(Block):
     """``metrics.json``: recommender → protocol → metric in lower case → value."""
 
     schema_version: Literal[1] = 1
     recommenders: dict[str, dict[str, dict[str, MetricValue]]]
-    """By label, protocol (``full``, ``sampled:100``) and metric (``ndcg@10``)."""
+    """By label, protocol (``full``, ``sampled:100``, ``cold:1``) and metric (``ndcg@10``)."""
     chance: dict[str, dict[str, float]] = {}
     """Expected value of a random ranking, by protocol and metric, where there is a closed form."""
     comparisons: list[Comparison] = []
     robustness: list[Missing] = []
     """The alignment with modalities missing, if the pipeline asks for it."""
+    stream: StreamResults | None = None
+    """Online adaptation, if the pipeline asks for it."""
     efficiency: dict[str, Efficiency] = {}
     users: dict[str, int] = {}
     """Number of users ranked, by protocol."""

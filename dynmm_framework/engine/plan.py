@@ -25,13 +25,28 @@ from dynmm_framework.engine.digest import (
     content_key,
     encoder_parts,
     media_digest,
+    part_digests,
 )
 from dynmm_framework.engine.seeds import spawn_seed
 from dynmm_framework.errors import ArtifactError, DataError, Problem
 from dynmm_framework.specs import MetricSpec, split_metric
 from dynmm_framework.training.config import LoopConfig
 
-StageKind = Literal["data", "split", "candidates", "encode", "fit", "align", "rank", "robustness"]
+StageKind = Literal[
+    "data",
+    "split",
+    "candidates",
+    "encode",
+    "fit",
+    "align",
+    "prompt",
+    "rank",
+    "robustness",
+    "stream",
+]
+
+TRAINING: tuple[Literal["fit", "align", "prompt"], ...] = ("fit", "align", "prompt")
+"""Kinds of stage that train a recommender, each standing on those before it."""
 
 CACHE_FOLDER = ".cache"
 """Folder inside the runs folder that holds finished stages."""
@@ -50,8 +65,9 @@ class PlannedStage:
         seed: The stage's own seed.
         label: The recommender concerned; empty for data stages.
         model_seed: The seed of ``seeds`` concerned.
-        protocol: ``full`` or ``sampled:N`` for stages that rank or draw candidates.
+        protocol: ``full``, ``sampled:N`` or ``cold:N`` for stages that rank or choose candidates.
         workers: Ray workers that compute it together; 0 for this process.
+        parts: Components that the stage's own stands on, as ``llm: dist==version/name``.
     """
 
     name: str
@@ -64,6 +80,7 @@ class PlannedStage:
     model_seed: int = 0
     protocol: str = ""
     workers: int = 0
+    parts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -199,15 +216,21 @@ class _Planner:
                     f"candidates/{protocol.name}",
                     "candidates",
                     known,
-                    parts={"split": split.key, "max_users": evaluate.max_users},
+                    parts={
+                        "split": split.key,
+                        "max_users": evaluate.max_users,
+                        # What is trained on decides which items are cold.
+                        **({"refit": False} if self._keeps_validation() else {}),
+                    },
                     seed=spawn_seed(seed, f"candidates/{protocol.name}"),
                     protocol=protocol.name,
                 )
                 yield candidates[protocol.name]
         encoded = [self._encode(name, known, data, split) for name in pipeline.encoders.given]
         yield from encoded
-        # An alignment stands on the backbone, so it comes after it.
-        labels = sorted(pipeline.recommenders, key=lambda label: self.loaded.is_aligned(label))
+        # Each stands on those before it.
+        roles = pipeline.roles
+        labels = sorted(roles, key=lambda label: TRAINING.index(roles[label]))
         trained: dict[tuple[str, int], PlannedStage] = {}
         for label in labels:
             for model_seed in pipeline.model_seeds:
@@ -235,7 +258,7 @@ class _Planner:
                     )
 
         if pipeline.robustness is not None:
-            whole = next(iter(pipeline.recommenders))
+            whole = pipeline.own("align") or ""
             for model_seed in pipeline.model_seeds:
                 yield self._stage(
                     f"robustness/{whole}/seed-{model_seed}",
@@ -244,6 +267,8 @@ class _Planner:
                     parts={
                         "align": trained[whole, model_seed].key,
                         "robustness": pipeline.robustness.model_dump(mode="json"),
+                        "protocols": [protocol.name for protocol in evaluate.protocols],
+                        "candidates": {name: drawn.key for name, drawn in candidates.items()},
                         "metrics": [_code_of(spec) for spec in self.loaded.metrics],
                         "at": evaluate.at,
                         "max_users": evaluate.max_users,
@@ -253,12 +278,43 @@ class _Planner:
                     model_seed=model_seed,
                     device=device,
                 )
+        if pipeline.online is not None:
+            yield from self._streams(known, split, trained)
+
+    def _streams(
+        self,
+        known: bool,
+        split: PlannedStage,
+        trained: Mapping[tuple[str, int], PlannedStage],
+    ) -> Iterator[PlannedStage]:
+        """Plans the meeting with the stream, for each model seed."""
+        pipeline = self.loaded.pipeline
+        online = pipeline.online
+        assert online is not None
+        base = self.loaded.retrieval_label
+        for model_seed in pipeline.model_seeds:
+            yield self._stage(
+                f"stream/online/seed-{model_seed}",
+                "stream",
+                known,
+                parts={
+                    "split": split.key,
+                    "base": trained[base, model_seed].key,
+                    "component": self._component("online"),
+                    "compared": [online.controls, online.baselines, online.retrain_every],
+                },
+                seed=spawn_seed(model_seed, "stream/online"),
+                label="online",
+                model_seed=model_seed,
+                device=guess_device(pipeline.compute.device),
+            )
 
     def _encode(
         self, name: str, known: bool, data: PlannedStage, split: PlannedStage
     ) -> PlannedStage:
         """Plans the encoding of one modality of all items."""
-        media = getattr(self.loaded.pipeline.encoders, name).media
+        ref = getattr(self.loaded.pipeline.encoders, name)
+        fields = getattr(ref, "fields", [])
         # A given split brings an item table of its own.
         given = isinstance(self.loaded.pipeline.split, GivenFiles)
         return self._stage(
@@ -268,7 +324,8 @@ class _Planner:
             parts={
                 "items": split.key if given else data.key,
                 "encoder": encoder_parts(self.loaded, f"encoders/{name}", self.registry),
-                "media": None if media is None else media_digest(media),
+                "media": None if ref.media is None else media_digest(ref.media),
+                **({"fields": fields} if fields else {}),
             },
             seed=spawn_seed(self.loaded.pipeline.seed, f"encode/{name}"),
             label=f"encoders/{name}",
@@ -284,9 +341,9 @@ class _Planner:
         encoded: Sequence[PlannedStage],
         trained: Mapping[tuple[str, int], PlannedStage],
     ) -> PlannedStage:
-        """Plans the training of a recommender: a component of its own, or an alignment."""
+        """Plans the training of a recommender: of its own, an alignment, or a prompt."""
         pipeline = self.loaded.pipeline
-        evaluate, aligned = pipeline.evaluate, self.loaded.is_aligned(label)
+        evaluate, role = pipeline.evaluate, self.loaded.role(label)
         parts = {
             "split": split.key,
             "component": self._component(label),
@@ -294,34 +351,47 @@ class _Planner:
             "precision": pipeline.compute.precision,
             **self._shared(label),
         }
-        if aligned or "features" in self.loaded.components[label].spec.needs:
+        if role == "align" or self.loaded.needs_features(label):
             parts["features"] = {stage.name: stage.key for stage in encoded}
-        if aligned:
+        if role == "prompt":
+            parts["retrieval"] = trained[self.loaded.retrieval_label, model_seed].key
+        elif role == "align":
             parts["control"] = pipeline.control_of(label)
             parts["backbone"] = trained[self.loaded.backbone_label, model_seed].key
-        elif pipeline.align is not None and getattr(pipeline.split, "refits", False):
+        elif self._keeps_validation():
             parts["refit"] = False  # see Workbench.refits
-        kind: StageKind = "align" if aligned else "fit"
         workers = self._workers(label)
+        whole = None if role == "fit" else pipeline.own(role)
         return self._stage(
-            f"{kind}/{label}/seed-{model_seed}",
-            kind,
+            f"{role}/{label}/seed-{model_seed}",
+            role,
             known,
             parts=parts,
-            seed=spawn_seed(model_seed, f"{kind}/{label}"),
+            # Variants draw what the whole draws, so that they differ in what they name alone.
+            seed=spawn_seed(model_seed, f"{role}/{whole or label}"),
             label=label,
             model_seed=model_seed,
             device=worker_device(pipeline.compute)
             if workers
             else guess_device(pipeline.compute.device),
             workers=workers,
+            standing_on=tuple(
+                f"{place}: {part.component.identity}"
+                for place, part in self.loaded.parts(label).items()
+            ),
         )
+
+    def _keeps_validation(self) -> bool:
+        """Whether an alignment or a prompt keeps a split from being refitted."""
+        pipeline = self.loaded.pipeline
+        fits_on_it = pipeline.align is not None or pipeline.prompt is not None
+        return fits_on_it and getattr(pipeline.split, "refits", False)
 
     def _workers(self, label: str) -> int:
         """Ray workers that train a recommender: none for one that the shared loop does not."""
         compute = self.loaded.pipeline.compute
         trains = isinstance(self.loaded.configs[label], LoopConfig)
-        trains = trains and not self.loaded.is_aligned(label)
+        trains = trains and self.loaded.role(label) == "fit"
         return compute.workers if compute.engine == "ray" and trains else 0
 
     def _shared(self, label: str) -> dict[str, Any]:
@@ -334,11 +404,15 @@ class _Planner:
         return _code_of(self.loaded.catalogue.metric(family))
 
     def _component(self, label: str) -> dict[str, Any]:
-        component = self.loaded.components[label]
+        component, config = self.loaded.components[label], self.loaded.configs[label]
+        weights = getattr(config, "fingerprint", None)
         return {
             "identity": component.identity,
             "code": component_digest(component),
-            "config": self.loaded.configs[label].model_dump(mode="json"),
+            "config": config.model_dump(mode="json"),
+            # Files that settings name may change under their names.
+            **({"weights": weights(self.registry)} if callable(weights) else {}),
+            **part_digests(self.loaded.parts(label), self.registry),
         }
 
     def _stage(
@@ -354,6 +428,7 @@ class _Planner:
         model_seed: int = 0,
         protocol: str = "",
         workers: int = 0,
+        standing_on: tuple[str, ...] = (),
     ) -> PlannedStage:
         code = [code_digest(package) for package in NUMERICAL_ROOMS[kind]]
         key = content_key({"kind": kind, "seed": seed, "code": code, **parts}) if known else ""
@@ -368,6 +443,7 @@ class _Planner:
             model_seed=model_seed,
             protocol=protocol,
             workers=workers,
+            parts=standing_on,
         )
 
 

@@ -32,6 +32,7 @@ class Display:
 
     def __init__(self, console: Console | None) -> None:
         self.console = console
+        self._progress: Progress | None = None
 
     def line(self, text: str) -> None:
         """Writes one line above any bar."""
@@ -44,16 +45,7 @@ class Display:
         if self.console is None:
             yield lambda n=1, note="": None
         elif self.console.is_terminal:
-            with Progress(
-                TextColumn("  {task.description}"),
-                BarColumn(bar_width=24),
-                MofNCompleteColumn(),
-                TimeElapsedColumn(),
-                TimeRemainingColumn(compact=True),
-                TextColumn("[dim]{task.fields[note]}"),
-                console=self.console,
-                transient=True,
-            ) as progress:
+            with self._shown() as progress:
                 task = progress.add_task(description, total=total, note="")
 
                 def advance(n: int = 1, note: str = "") -> None:
@@ -62,6 +54,7 @@ class Display:
                         progress.update(task, note=note)
 
                 yield advance
+                progress.remove_task(task)
         else:
             done, last = 0, time.monotonic()
 
@@ -74,3 +67,24 @@ class Display:
                     self.line(f"  {description} {done}{of} {note}".rstrip())
 
             yield report
+
+    @contextmanager
+    def _shown(self) -> Iterator[Progress]:
+        """Yields what draws bars; a bar inside another is a second line of it."""
+        if self._progress is not None:
+            yield self._progress
+            return
+        with Progress(
+            TextColumn("  {task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(compact=True),
+            TextColumn("[dim]{task.fields[note]}"),
+            console=self.console,
+            transient=True,
+        ) as self._progress:
+            try:
+                yield self._progress
+            finally:
+                self._progress = None

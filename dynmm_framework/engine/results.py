@@ -28,6 +28,8 @@ from dynmm_framework.config.pipeline import Pipeline
 from dynmm_framework.data.storage import read_dataset
 from dynmm_framework.data.tables import Dataset, Histories
 from dynmm_framework.engine.content import Aligned, seen_features
+from dynmm_framework.engine.context import RunContext, Surroundings, connected
+from dynmm_framework.engine.device import guess_device
 from dynmm_framework.engine.fitting import STATE_FILE
 from dynmm_framework.engine.keeping import FEATURES, METRICS_FILE, TRAINING_FILE
 from dynmm_framework.engine.metrics import MetricsDocument
@@ -41,6 +43,7 @@ from dynmm_framework.specs import Component, did_you_mean
 
 if TYPE_CHECKING:
     from dynmm_framework.engine.vectors import Known, Vectors
+    from dynmm_framework.online.recommender import OnlineRecommender
     from dynmm_framework.protocols import Backbone, Recommender
 
 MANIFEST_FILE = "manifest.json"
@@ -259,7 +262,8 @@ class Run:
         return label, chosen
 
     @cached_property
-    def _components(self) -> Catalogue:
+    def components(self) -> Catalogue:
+        """Where its components are looked up."""
         return self.catalogue or load_catalogue()
 
     def _component(self, label: str) -> Component:
@@ -267,9 +271,10 @@ class Run:
         pipeline = Pipeline.model_validate(self.manifest.pipeline)
         ref = pipeline.recommenders[label]
         try:
-            if label in pipeline.aligned:
-                return self._components.find("adapter", ref.name, slot="align")
-            return self._components.find(("baseline", "backbone"), ref.name)
+            role = pipeline.roles[label]
+            if role == "fit":
+                return self.components.find(("baseline", "backbone"), ref.name)
+            return self.components.find("adapter", ref.name, slot=role)
         except PluginError as error:
             raise PluginError(
                 f"run {self.id}: {error.message}",
@@ -284,20 +289,46 @@ class Run:
 
             restored: Any = PopularityBias()
         else:
-            restored = self._components.create(component, pipeline.recommenders[label].config)
+            restored = self.components.create(component, pipeline.recommenders[label].config)
+            device = guess_device(pipeline.compute.device)
+            connected(restored, RunContext(Surroundings(self.components), label, device=device))
         restored.load_state(
             load_arrays(self.folder / "models" / label / f"seed-{seed}" / STATE_FILE)
         )
-        if component.kind != "adapter":
+        role = pipeline.roles[label]
+        if role == "fit":
             return restored
-        under = list(pipeline.recommenders)[1]  # the backbone's label follows the alignment's
-        backbone = self._restored(self._component(under), under, seed)
+        under = (pipeline.own("align") if role == "prompt" else None) or pipeline.own("fit") or ""
+        base = self._restored(self._component(under), under, seed)
+        if role == "prompt":
+            restored.attach(base)
+            return restored
         features = {
             name: Encoded.load(self.folder / FEATURES / name).features
             for name in pipeline.encoders.given
         }
         seen = seen_features(features, control, seed=pipeline.seed)
-        return Aligned.attached(restored, seen, backbone)
+        return Aligned.attached(restored, seen, base)
+
+    def online(self, *, seed: int | None = None) -> OnlineRecommender:
+        """Returns the run's recommender, learning from events that come after the run's data.
+
+        Example::
+
+            live = run.online()
+            live.update([{"user": "42", "item": "50", "time": 1700000000}])
+            live.recommend("42", k=5)
+
+        Args:
+            seed: The model seed; the first one by default.
+
+        Raises:
+            ArtifactError: If the run's pipeline has no ``online`` block, or no such seed.
+            PluginError: If a plugin of the run is not installed any more.
+        """
+        from dynmm_framework.engine.live import live_recommender
+
+        return live_recommender(self, seed=seed)
 
     def _with_vectors(self) -> str:
         """Says which recommenders of the run have vectors."""

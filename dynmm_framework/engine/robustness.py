@@ -22,7 +22,10 @@ ROWS_FILE = "robustness.json"
 
 
 def rank_without(bench: Workbench, stage: PlannedStage, writer: StageWriter) -> Mapping[str, Any]:
-    """Ranks the catalogue with each choice of modalities missing for each share of the items."""
+    """Ranks with each choice of modalities missing for each share of the items.
+
+    Every protocol of the pipeline that ranks is ranked anew.
+    """
     from dynmm_framework.evaluation.evaluate import evaluate
     from dynmm_framework.evaluation.ranking import as_recommender
 
@@ -31,25 +34,36 @@ def rank_without(bench: Workbench, stage: PlannedStage, writer: StageWriter) -> 
     adapter = bench.aligned(stage.label, stage.model_seed).adapter
     backbone = bench.fitted(bench.loaded.backbone_label, stage.model_seed)
     chosen = choices(tuple(bench.features), together=block.combinations)
-    asked = [((), 0.0), *((names, share) for names in chosen for share in block.shares)]
-    rows, ctx = [], bench.context(stage, writer)
-    with ctx.progress(stage.name, len(asked)) as advance:
-        for names, share in asked:
+    cases = [((), 0.0), *((names, share) for names in chosen for share in block.shares)]
+    names_of = [protocol.name for protocol in bench.loaded.pipeline.evaluate.protocols]
+    asked = {protocol: bench.asked(protocol) for protocol in names_of}
+    asked = {protocol: task for protocol, task in asked.items() if task.judgements is None}
+    protocols = list(asked)
+    rows: dict[str, list[dict[str, Any]]] = {protocol: [] for protocol in protocols}
+    ctx = bench.context(stage, writer)
+    with ctx.progress(stage.name, len(cases) * len(protocols)) as advance:
+        for names, share in cases:
             fewer = without(bench.features, names, share, seed=stage.seed)
-            recommender: Any = Aligned.attached(adapter, fewer, backbone)
-            result = evaluate(
-                as_recommender(recommender),
-                bench.test,
-                bench.requests(),
-                item_counts=bench.item_counts,
-                items=bench.dataset.items,
-                name=stage.label,
-                latency_users=0,
-            )
-            rows.append({"dropped": list(names), "share": share, "values": result.values})
-            advance(1)
-    write_json(writer.folder / ROWS_FILE, {"schema_version": 1, "rows": rows})
-    return {"rankings": len(rows)}
+            aligned: Any = Aligned.attached(adapter, fewer, backbone)
+            recommender = as_recommender(aligned)
+            for protocol, task in asked.items():
+                result = evaluate(
+                    recommender,
+                    task.evaluation,
+                    bench.requests(),
+                    candidates=task.candidates,
+                    pool=task.pool,
+                    item_counts=bench.item_counts,
+                    items=bench.dataset.items,
+                    name=stage.label,
+                    latency_users=0,
+                )
+                row = {"protocol": protocol, "dropped": list(names), "share": share}
+                rows[protocol].append({**row, "values": result.values})
+                advance(1)
+    every = [row for of_protocol in rows.values() for row in of_protocol]
+    write_json(writer.folder / ROWS_FILE, {"schema_version": 1, "rows": every})
+    return {"rankings": len(every)}
 
 
 def choices(modalities: Sequence[str], *, together: bool) -> Iterator[tuple[str, ...]]:

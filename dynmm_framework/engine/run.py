@@ -25,7 +25,7 @@ from dynmm_framework.engine.context import Surroundings
 from dynmm_framework.engine.device import require_engine, resolve_device
 from dynmm_framework.engine.keeping import METRICS_FILE, collect, digest_run
 from dynmm_framework.engine.metrics import MetricsDocument
-from dynmm_framework.engine.plan import Plan, make_plan, store_in
+from dynmm_framework.engine.plan import TRAINING, Plan, make_plan, store_in
 from dynmm_framework.engine.progress import Display
 from dynmm_framework.engine.results import MANIFEST_FILE, Run
 from dynmm_framework.engine.stages import Workbench
@@ -154,7 +154,7 @@ class _Recorder:
 
     def finish(self, document: MetricsDocument) -> None:
         plan = self.bench.plan
-        fits = [self.bench.manifest(stage).meta for stage in plan.of_kind("fit", "align")]
+        fits = [self.bench.manifest(stage).meta for stage in plan.of_kind(*TRAINING)]
         peaks = {
             name: max(meta.get(f"peak_{name}_bytes") or 0 for meta in fits)
             for name in ("rss", "gpu")
@@ -193,7 +193,14 @@ def _first_manifest(bench: Workbench) -> RunManifest:
         pipeline=loaded.resolved(),
         overrides=list(loaded.overrides),
         source=Path(loaded.source).name,
-        components={label: found.identity for label, found in loaded.components.items()},
+        components={
+            **{label: found.identity for label, found in loaded.components.items()},
+            **{
+                f"{label}/{place}": part.component.identity
+                for label in loaded.components
+                for place, part in loaded.parts(label).items()
+            },
+        },
         plugins=[
             PluginEntry(
                 name=plugin.name,

@@ -18,29 +18,35 @@ from dynmm_framework.artifacts.manifest import StageManifest
 from dynmm_framework.artifacts.store import StageStore, StageWriter, StoredStage
 from dynmm_framework.config.load import LoadedPipeline
 from dynmm_framework.config.pipeline import GivenFiles
-from dynmm_framework.data.candidates import Candidates, draw_candidates
+from dynmm_framework.config.protocols import AUCProtocol
+from dynmm_framework.data.arrow import counted
+from dynmm_framework.data.candidates import Candidates, cold_pool, draw_candidates
 from dynmm_framework.data.features import Features
 from dynmm_framework.data.filters import apply_filters
 from dynmm_framework.data.fingerprint import fingerprint_dataset
+from dynmm_framework.data.judgements import Judgements, asked_judgements
 from dynmm_framework.data.splits import Split, make_split
 from dynmm_framework.data.storage import (
     read_candidates,
     read_dataset,
+    read_pool,
     read_split,
     write_candidates,
     write_dataset,
+    write_pool,
     write_split,
 )
 from dynmm_framework.data.tables import Dataset, EvaluationSet, TrainingData
-from dynmm_framework.engine.content import Aligned, align, encode, seen_features
-from dynmm_framework.engine.context import RunContext, Surroundings
+from dynmm_framework.engine.content import Aligned, align, encode, prompt, seen_features
+from dynmm_framework.engine.context import RunContext, Surroundings, connected
 from dynmm_framework.engine.fitting import STATE_FILE, fit
 from dynmm_framework.engine.plan import Plan, PlannedStage, StageKind
 from dynmm_framework.engine.robustness import rank_without
 from dynmm_framework.engine.seeds import spawn_rng
+from dynmm_framework.engine.streaming import stream
 from dynmm_framework.errors import StageError
 from dynmm_framework.features.encoded import Encoded
-from dynmm_framework.protocols import Validator, Workers
+from dynmm_framework.protocols import IntArray, Validator, Workers
 from dynmm_framework.specs import split_metric
 
 if TYPE_CHECKING:
@@ -51,6 +57,23 @@ RANKING_FILE = "ranking.parquet"
 RESULT_FILE = "result.json"
 TOP_ITEMS = 20
 """Least length of the lists kept in ``ranking.parquet``."""
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """What a protocol asks of every recommender.
+
+    Attributes:
+        evaluation: Users, histories, targets.
+        candidates: Candidates of a sampled protocol.
+        pool: The items that a cold protocol ranks.
+        judgements: What the protocol ``auc`` has scored.
+    """
+
+    evaluation: EvaluationSet
+    candidates: Candidates | None = None
+    pool: IntArray | None = None
+    judgements: Judgements | None = None
 
 
 @dataclass(frozen=True)
@@ -150,18 +173,19 @@ class Workbench:
             validation: Give the validation targets too.
         """
         data = self.split.training_data(self.dataset.items, validation=validation)
-        needed = self.loaded.is_aligned(label)
-        needed = needed or "features" in self.loaded.components[label].spec.needs
+        needed = self.loaded.role(label) == "align"
+        needed = needed or self.loaded.needs_features(label)
         return replace(data, features=self._seen(label)) if needed else data
 
     @property
     def refits(self) -> bool:
         """Whether recommenders are trained on the validation targets too in the end.
 
-        An alignment fits weights on users that its backbone has not seen, so then none is.
+        An alignment or a prompt fits weights on users that its backbone has not seen, so then none
+        is.
         """
         pipeline = self.loaded.pipeline
-        if pipeline.align is not None:
+        if pipeline.align is not None or pipeline.prompt is not None:
             return False
         block = pipeline.split
         return isinstance(block, GivenFiles) and block.refits and len(self.split.valid) > 0
@@ -171,11 +195,24 @@ class Workbench:
         """Interactions of each item that recommenders have been trained on, ``(n_items,)``."""
         return (self.split.train_and_valid if self.refits else self.split.train).item_counts()
 
-    def candidates(self, protocol: str) -> Candidates | None:
-        """Returns the stored candidates of a sampled protocol; ``None`` for ``full``."""
+    def asked(self, protocol: str) -> Asked:
+        """Returns what a protocol asks of whom: a cold one of users with a cold target only."""
         if protocol == "full":
-            return None
-        return read_candidates(self.folder(self.plan.named(f"candidates/{protocol}")))
+            return Asked(self.test)
+        if block := self._auc(protocol):
+            found = asked_judgements(self.test, liked_above=block.auc)
+            return Asked(self.test, judgements=found)
+        folder = self.folder(self.plan.named(f"candidates/{protocol}"))
+        if protocol.startswith("sampled:"):
+            return Asked(self.test, candidates=read_candidates(folder))
+        pool = read_pool(folder).items
+        return Asked(self.test.asked_for(pool), pool=pool)
+
+    def _auc(self, protocol: str) -> AUCProtocol | None:
+        """Returns a protocol's settings if it scores judgements."""
+        blocks = self.loaded.pipeline.evaluate.protocols
+        found = (block for block in blocks if block.name == protocol)
+        return next((block for block in found if isinstance(block, AUCProtocol)), None)
 
     def component(self, label: str) -> Any:
         """Returns a new, unfitted component."""
@@ -183,15 +220,22 @@ class Workbench:
             from dynmm_framework.latents.controls import PopularityBias
 
             return PopularityBias()
-        return self.loaded.catalogue.create(
+        component = self.loaded.catalogue.create(
             self.loaded.components[label], self.loaded.configs[label]
         )
+        precision = self.loaded.pipeline.compute.precision
+        ctx = RunContext(self.surroundings, label, device=self.device, precision=precision)
+        return connected(component, ctx)
 
     def fitted(self, label: str, model_seed: int) -> Any:
         """Returns the recommender as it was trained."""
-        if self.loaded.is_aligned(label):
+        role = self.loaded.role(label)
+        if role == "align":
             return self.aligned(label, model_seed)
-        return self._restored("fit", label, model_seed)
+        restored = self._restored(role, label, model_seed)
+        if role == "prompt":
+            restored.attach(self.fitted(self.loaded.retrieval_label, model_seed))
+        return restored
 
     def aligned(self, label: str, model_seed: int) -> Aligned:
         """Returns an alignment as it was trained, on its backbone and features."""
@@ -279,8 +323,26 @@ def _split(bench: Workbench, stage: PlannedStage, writer: StageWriter) -> Meta:
 
 
 def _candidates(bench: Workbench, stage: PlannedStage, writer: StageWriter) -> Meta:
-    negatives = int(stage.protocol.removeprefix("sampled:"))
-    drawn = draw_candidates(bench.test, negatives, seed=stage.seed)
+    kind, _, number = stage.protocol.partition(":")
+    if kind == "cold":
+        pool = cold_pool(bench.test, bench.item_counts, int(number), split=bench.split.name)
+        users = len(bench.test.asked_for(pool.items))
+        bench.context(stage, writer).log(
+            f"{counted(users, 'user')} of {len(bench.test):,} asked for one of "
+            f"{counted(len(pool), 'item')}"
+        )
+        write_pool(pool, writer.folder)
+        return {"hash": pool.hash}
+    if kind == "auc":
+        judgements = bench.asked(stage.protocol).judgements
+        assert judgements is not None  # what the protocol asks
+        liked = int(judgements.liked.sum())
+        ctx = bench.context(stage, writer)
+        ctx.log(f"{counted(len(judgements), 'judgement')}, {liked:,} of them liked")
+        document = {"schema_version": 1, "hash": judgements.hash, "n": len(judgements)}
+        write_json(writer.folder / "judgements.json", document)
+        return {"hash": judgements.hash}
+    drawn = draw_candidates(bench.test, int(number), seed=stage.seed)
     write_candidates(drawn, writer.folder)
     return {"hash": drawn.hash}
 
@@ -299,23 +361,36 @@ def _rank(bench: Workbench, stage: PlannedStage, writer: StageWriter) -> Meta:
     import pyarrow.parquet as pq
 
     from dynmm_framework.evaluation.evaluate import evaluate
+    from dynmm_framework.evaluation.judging import judge
     from dynmm_framework.evaluation.ranking import as_recommender
     from dynmm_framework.evaluation.tables import per_user_table, ranking_table, slices
 
     requests = bench.requests()
     cutoffs = [request.k for request in requests if request.k]
-    ctx = bench.context(stage, writer)
-    result = evaluate(
-        as_recommender(bench.fitted(stage.label, stage.model_seed)),
-        bench.test,
-        requests,
-        candidates=bench.candidates(stage.protocol),
-        item_counts=bench.item_counts,
-        items=bench.dataset.items,
-        depth=max([TOP_ITEMS, *cutoffs]),
-        name=stage.label,
-        progress=ctx.progress,
-    )
+    ctx, asked = bench.context(stage, writer), bench.asked(stage.protocol)
+    recommender = as_recommender(bench.fitted(stage.label, stage.model_seed))
+    if asked.judgements is not None:
+        result = judge(
+            recommender,
+            asked.evaluation,
+            asked.judgements,
+            item_counts=bench.item_counts,
+            name=stage.label,
+            progress=ctx.progress,
+        )
+    else:
+        result = evaluate(
+            recommender,
+            asked.evaluation,
+            requests,
+            candidates=asked.candidates,
+            pool=asked.pool,
+            item_counts=bench.item_counts,
+            items=bench.dataset.items,
+            depth=max([TOP_ITEMS, *cutoffs]),
+            name=stage.label,
+            progress=ctx.progress,
+        )
     alike = [other for other in bench.plan.of_kind("rank") if other.protocol == stage.protocol]
     if stage == alike[0]:  # notes are about metrics and users, the same for every recommender
         for note in result.notes:
@@ -329,7 +404,7 @@ def _rank(bench: Workbench, stage: PlannedStage, writer: StageWriter) -> Meta:
             "chance": result.chance,
             "latency": result.latency,
             "seconds": result.seconds,
-            "users": len(bench.test),
+            "users": len(asked.evaluation),
             "slices": slices(result),
             "notes": list(result.notes),
         },
@@ -344,8 +419,10 @@ _WORK: Mapping[StageKind, Callable[[Workbench, PlannedStage, StageWriter], Meta]
     "encode": encode,
     "fit": _fit,
     "align": align,
+    "prompt": prompt,
     "rank": _rank,
     "robustness": rank_without,
+    "stream": stream,
 }
 
 

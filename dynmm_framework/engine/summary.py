@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from dynmm_framework.config.pipeline import Pipeline
+from dynmm_framework.config.protocols import AUCProtocol
 from dynmm_framework.engine.metrics import (
     Comparison,
     Efficiency,
@@ -19,6 +21,7 @@ from dynmm_framework.engine.metrics import (
     Missing,
 )
 from dynmm_framework.engine.plan import Plan, PlannedStage, StageKind
+from dynmm_framework.engine.prequential import summarise_stream
 from dynmm_framework.engine.robustness import read_rows
 from dynmm_framework.engine.stages import PER_USER_FILE, Workbench, read_result
 
@@ -67,11 +70,21 @@ def summarise(bench: Workbench) -> MetricsDocument:
         chance={protocol: row for protocol, row in chance.items() if row},
         comparisons=list(_comparisons(bench, values)),
         robustness=list(_robustness(bench)),
+        stream=summarise_stream(bench),
         efficiency={label: _efficiency(bench, label) for label in pipeline.recommenders},
         users=users,
         notes={protocol: list(lines) for protocol, lines in notes.items() if lines},
-        higher_is_better={spec.name: spec.higher_is_better for spec in bench.loaded.metrics},
+        higher_is_better={
+            # Those of the protocol ``auc`` are no metrics that a pipeline chooses.
+            **dict.fromkeys(_judging(pipeline), True),
+            **{spec.name: spec.higher_is_better for spec in bench.loaded.metrics},
+        },
     )
+
+
+def _judging(pipeline: Pipeline) -> tuple[str, ...]:
+    judges = any(isinstance(block, AUCProtocol) for block in pipeline.evaluate.protocols)
+    return ("auc", "uauc") if judges else ()
 
 
 def _robustness(bench: Workbench) -> Iterable[Missing]:
@@ -80,6 +93,7 @@ def _robustness(bench: Workbench) -> Iterable[Missing]:
     for rows in zip(*tables, strict=True):
         metrics = dict.fromkeys(name for row in rows for name in row["values"])
         yield Missing(
+            protocol=rows[0]["protocol"],
             dropped=rows[0]["dropped"],
             share=rows[0]["share"],
             values={name: _mean(row["values"].get(name) for row in rows) for name in metrics},
@@ -103,44 +117,56 @@ def _comparisons(
 
     evaluate = bench.loaded.pipeline.evaluate
     for protocol, by_label in values.items():
-        ours = next(iter(by_label))
-        for metric in by_label[ours][0]:
-            complete = [
-                label
-                for label, seeds in by_label.items()
-                if all(metric in columns for columns in seeds)
-            ]
-            if ours not in complete:
-                continue
-            others = [label for label in complete if label != ours]
-            found = [
-                compare(
-                    [seed[metric] for seed in by_label[ours]],
-                    [seed[metric] for seed in by_label[other]],
-                )
-                for other in others
-            ]
-            raw = [result.t_p for result in found]
-            adjusted: Sequence[float] = holm(raw) if evaluate.significance == "holm" else raw
-            for other, result, p in zip(others, found, adjusted, strict=True):
-                yield Comparison(
-                    protocol=protocol,
-                    metric=metric,
-                    a=ours,
-                    b=other,
-                    difference=result.difference,
-                    ci95=_interval((result.ci_low, result.ci_high)),
-                    p_t=_finite(result.t_p),
-                    p_wilcoxon=_finite(result.wilcoxon_p),
-                    p_adjusted=_finite(p),
-                    cohens_dz=_finite(result.cohens_dz),
-                    n=result.n,
-                )
+        for ours, family in _families(bench.loaded.pipeline, list(by_label)):
+            for metric in by_label[ours][0]:
+                others = [o for o in family if all(metric in columns for columns in by_label[o])]
+                if not all(metric in columns for columns in by_label[ours]):
+                    continue
+                found = [
+                    compare(
+                        [seed[metric] for seed in by_label[ours]],
+                        [seed[metric] for seed in by_label[other]],
+                    )
+                    for other in others
+                ]
+                raw = [result.t_p for result in found]
+                adjusted: Sequence[float] = holm(raw) if evaluate.significance == "holm" else raw
+                for other, result, p in zip(others, found, adjusted, strict=True):
+                    yield Comparison(
+                        protocol=protocol,
+                        metric=metric,
+                        a=ours,
+                        b=other,
+                        difference=result.difference,
+                        ci95=_interval((result.ci_low, result.ci_high)),
+                        p_t=_finite(result.t_p),
+                        p_wilcoxon=_finite(result.wilcoxon_p),
+                        p_adjusted=_finite(p),
+                        cohens_dz=_finite(result.cohens_dz),
+                        n=result.n,
+                    )
+
+
+def _families(pipeline: Pipeline, labels: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
+    """Yields what is compared with what: the pipeline's own recommender with all others.
+
+    Where a prompt stands on an alignment, the alignment has a family of its own: its backbone, its
+    controls and its variants.
+    """
+    ours, *others = labels
+    aligned = pipeline.own("align")
+    if pipeline.own("prompt") is None or aligned is None:
+        yield ours, others
+        return
+    roles = pipeline.roles
+    variants = [label for label in others if roles[label] == "align" and label != aligned]
+    yield ours, [label for label in others if label not in variants]
+    yield aligned, [*filter(None, [pipeline.own("fit")]), *variants]
 
 
 def _efficiency(bench: Workbench, label: str) -> Efficiency:
-    kind: StageKind = "align" if bench.loaded.is_aligned(label) else "fit"
-    fits = [bench.manifest(stage).meta for stage in _stages(bench.plan, kind, label)]
+    role = bench.loaded.role(label)
+    fits = [bench.manifest(stage).meta for stage in _stages(bench.plan, role, label)]
     ranks = [read_result(bench.folder(stage)) for stage in _stages(bench.plan, "rank", label)]
     return Efficiency(
         fit_seconds=float(np.mean([meta["fit_seconds"] for meta in fits])),

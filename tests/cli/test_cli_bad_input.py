@@ -278,6 +278,7 @@ def test_repeated_rows_are_counted_and_one_of_each_is_kept(
             ("k_core 500", "leaves none of 1,117 interactions", "data.filters"),
         ),
         (["evaluate.protocols=[sampled:39]"], ("39 negatives", "Sample at most")),
+        (["evaluate.protocols=[full, cold:1]"], ("cold:1 has nobody to ask", "cold_items")),
     ],
 )
 def test_data_that_are_too_few_for_the_pipeline(

@@ -191,11 +191,11 @@ def test_an_unknown_component_comes_with_the_command_that_installs_it(
 ):
     from dynmm_framework.artifacts.records import Registry
 
-    commands = {"a_llmrec": "pip install 'dynmm-a-llmrec[torch]'"}
+    commands = {"acme_rec": "pip install 'dynmm-acme-rec[torch]'"}
     monkeypatch.setattr(Registry, "install_hint", lambda self, name: commands.get(name))
-    result = dynmm("validate", small_pipeline, "baseline=a_llmrec")
+    result = dynmm("validate", small_pipeline, "baseline=acme_rec")
     assert result.exit_code == 2
-    assert "to install it: pip install 'dynmm-a-llmrec[torch]'" in result.stdout
+    assert "to install it: pip install 'dynmm-acme-rec[torch]'" in result.stdout
     monkeypatch.setenv("DYNMM_PLUGINS", "interaction_file,popularity,ranking_metrics")
     result = dynmm("validate", small_pipeline)
     assert (

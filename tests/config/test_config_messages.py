@@ -260,7 +260,7 @@ def test_every_strategy_is_listed_for_an_unknown_one() -> None:
     assert finding.path == ("split", "strategy")
     assert finding.message == (
         "unknown strategy 'zzz'; known: leave_one_out, temporal_user, random, global_time, "
-        "cold_start, streaming, mmrec, given"
+        "cold_start, cold_items, streaming, mmrec, user_disjoint, given"
     )
     _, (finding,) = check(Pipeline, {**base, "split": {"ratios": [0.8, 0.1, 0.1]}})
     assert finding.message.startswith("missing; one of leave_one_out, temporal_user")
@@ -273,11 +273,22 @@ def test_every_strategy_is_listed_for_an_unknown_one() -> None:
     assert finding.message == "ratios must sum to 1, not 1.1"
 
 
+NO_PROTOCOL = (
+    "must be full, {sampled: N} with N negatives for each target, {cold: N} for items with fewer "
+    "than N training interactions, or auc for rated targets"
+)
+
+
 @pytest.mark.parametrize(
     ("protocol", "path", "message"),
     [
-        ("ful", (), "must be full, or {sampled: N} with N negatives for each target"),
-        (3, (), "must be full, or {sampled: N} with N negatives for each target"),
+        ("ful", (), NO_PROTOCOL),
+        (3, (), NO_PROTOCOL),
+        ("cold", (), NO_PROTOCOL),
+        ("cold:all", (), "must be a whole number, not 'all'"),
+        ("cold:0", (), "must be at least 1, not 0"),
+        ({"cold": 0}, ("cold",), "must be at least 1, not 0"),
+        ({"cold": 1, "x": 1}, ("x",), "unknown field; known: cold"),
         ("sampled:x", (), "must be a whole number, not 'x'"),
         ("sampled:0", (), "must be at least 1, not 0"),
         ({"sampled": 0}, ("sampled",), "must be at least 1, not 0"),

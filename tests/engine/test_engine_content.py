@@ -253,7 +253,10 @@ def test_an_ablation_changes_what_it_names_alone(saved: Path) -> None:
             "did you mean dim?",
         ),
         ({"align": None, "controls": ["popularity_bias"]}, "there is none (align)"),
-        ({"ablation": [{"name": "a"}, {"name": "A"}]}, "two ablations are named a"),
+        (
+            {"ablation": [{"name": "a", "align": "concat"}, {"name": "A", "align": "concat"}]},
+            "two ablations are named a",
+        ),
         ({"controls": ["shuffled"]}, "controls.0"),
         (
             {"ablation": [{"name": "x", "align": {"config": {"similarty": False}}}]},

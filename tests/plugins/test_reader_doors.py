@@ -17,6 +17,7 @@ READERS = {
     "kuairec": {"path": "KuaiRec", "matrix": "small"},
     "interaction_file": {"path": "clicks.csv", "columns": {"user": "uid"}},
     "sequence_file": {"path": "Beauty.txt"},
+    "sparse_matrix": {"path": "train.npz", "more": ["test.npz"]},
 }
 
 
@@ -33,7 +34,8 @@ def test_the_catalogue_creates_it(name: str) -> None:
 
 
 def test_the_door_and_the_settings_import_nothing_heavy() -> None:
-    plugins = ["movielens", "amazon_reviews", "kuairec", "interaction_file", "sequence_file"]
+    readers = "movielens amazon_reviews kuairec interaction_file sequence_file sparse_matrix"
+    plugins = readers.split()
     imports = "; ".join(
         f"import dynmm_plugins.{name}.{module}"
         for name in plugins

@@ -1,0 +1,112 @@
+"""``dynmm stream``: the run's own stream, events from files and pipes, and going on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from dynmm_framework.cli.app import build_cli
+from dynmm_framework.testing import generate_dataset
+
+PIPELINE = """
+version: 1
+data: {{name: saved_dataset, config: {{path: "{data}"}}}}
+split: {{strategy: streaming}}
+backbone: {{name: bpr_mf, config: {{epochs: 2, dim: 8}}}}
+online:
+  name: gated_mlp
+  config: {{window: 80, steps: 1, hidden: 8, replay: 20}}
+  controls: false
+  baselines: false
+evaluate: {{at: [10]}}
+compute: {{device: cpu, threads: 1}}
+"""
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("stream")
+    generate_dataset(n_users=80, n_items=48).save(folder / "data")
+    (folder / "small.yaml").write_text(PIPELINE.format(data=folder / "data"))
+    words = ["run", str(folder / "small.yaml"), "--runs", str(folder)]
+    result = CliRunner().invoke(build_cli(), words)
+    assert result.exit_code == 0, result.stderr
+    assert "The stream:" in result.stdout
+    return folder
+
+
+@pytest.fixture
+def lines() -> list[str]:
+    """Events after the run's data, some of which cannot be used."""
+    events: list[Any] = [
+        {"user": f"n{n % 17}", "item": f"i{n * 7 % 48}", "time": 2_000_000_000 + n}
+        for n in range(260)
+    ]
+    found = [json.dumps(event) for event in events]
+    found[30] = "broken"
+    found[40] = json.dumps({"user": "n1", "item": "no such item", "time": 2_000_000_040})
+    return found
+
+
+def invoke(runs: Path, *words: str, given: str | None = None) -> Any:
+    arguments = ["stream", "small", "--runs", str(runs), *words]
+    return CliRunner().invoke(build_cli(), arguments, input=given)
+
+
+def test_the_runs_own_stream_is_shown_window_by_window(runs: Path):
+    result = invoke(runs, "--compare", "adapter,static,retrain")
+    assert result.exit_code == 0, result.stderr
+    rows = [line.split() for line in result.stdout.splitlines()]
+    assert rows[0][:4] == ["window", "events", "hit@10", "ndcg@10"]
+    assert [row[0] for row in rows[1:5]] == ["1", "2", "3", "4"]
+    assert [row[0] for row in rows[-3:]] == ["adapter", "static", "retrain"]
+
+
+def test_a_stream_that_stopped_goes_on_with_the_next_event(runs: Path, tmp_path: Path):
+    whole = json.loads(invoke(runs, "--json").stdout)
+    words = ("--checkpoint", str(tmp_path / "s.safetensors"), "--checkpoint-every", "1")
+    first = json.loads(invoke(runs, *words, "--windows", "2", "--json").stdout)
+    assert len(first["windows"]) == 2
+    rest = json.loads(invoke(runs, *words, "--resume", "--json").stdout)
+    assert rest["state"] == whole["state"]
+    assert rest["means"] == whole["means"]
+    assert rest["windows"] == whole["windows"]
+
+
+def test_events_come_from_a_file_or_a_pipe(runs: Path, lines: list[str], tmp_path: Path):
+    text = "\n".join(lines) + "\n"
+    (tmp_path / "events.jsonl").write_text(text)
+    by_file = json.loads(
+        invoke(runs, "--from-file", str(tmp_path / "events.jsonl"), "--json").stdout
+    )
+    by_pipe = json.loads(invoke(runs, "--from-file", "-", "--json", given=text).stdout)
+    assert by_file == by_pipe
+    assert by_file["events"] == 260
+    assert by_file["skipped"] == {"malformed": 1, "unknown item": 1}
+
+
+def test_a_pipe_that_broke_is_taken_up_again(runs: Path, lines: list[str], tmp_path: Path):
+    def words(name: str) -> tuple[str, ...]:
+        return ("--from-file", "-", "--checkpoint", str(tmp_path / name), "--checkpoint-every", "1")
+
+    text = "\n".join(lines) + "\n"
+    whole = json.loads(invoke(runs, *words("a"), "--json", given=text).stdout)
+    invoke(runs, *words("b"), "--windows", "1", given=text)  # ends with the window, as by a kill
+    rest = json.loads(invoke(runs, *words("b"), "--resume", "--json", given=text).stdout)
+    assert rest == whole
+
+
+def test_what_cannot_be_is_refused(runs: Path, tmp_path: Path):
+    both = invoke(runs, "--from-file", "-", "--compare", "static", given="")
+    assert both.exit_code == 2
+    assert "--compare is for the run's own stream" in both.stderr
+    missing = invoke(runs, "--from-file", str(tmp_path / "nothing.jsonl"))
+    assert missing.exit_code == 2
+    assert "nothing.jsonl" in missing.stderr
+    unknown = invoke(runs, "--compare", "adaptor")
+    assert unknown.exit_code == 2
+    assert "there is no strategy adaptor" in unknown.stderr
