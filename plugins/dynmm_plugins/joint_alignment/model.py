@@ -67,7 +67,7 @@ class JointAlignment:
     data: the similarity of an item's content to the user's newest items, and a ridge map from
     content to collaborative vectors for items without history. A few weights mix the terms,
     fitted by cross-entropy on validation users; those of items without history are fitted on
-    items whose history is hidden, and weigh the trained latent against the map alone. Preset
+    items whose history is hidden; with a map, the trained latent takes no part in them. Preset
     ``paper`` leaves all of this out.
 
     Everything is one inner product: an item's latent is (fused latent, mapped vector, content
@@ -221,7 +221,8 @@ class JointAlignment:
         unseen = self._item_terms(learning.unseen())
         for group, table, drop in (
             ("known", items, ("map",)),
-            ("mapped", unseen, ("rarity", "cf")),
+            # The trained latents have seen the content of the items that play the unseen ones here.
+            ("mapped", unseen, ("latent", "rarity", "cf")),
         ):
             if group == "mapped" and "map" not in names:
                 continue
