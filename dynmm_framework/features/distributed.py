@@ -104,7 +104,8 @@ class WorkerContext:
         )
 
     def part(self, name: str) -> Context:
-        return replace(self, stage=f"{self.stage}/{name}", workdir=self.workdir / name)
+        seed = int(self.rng(name).integers(2**32))
+        return replace(self, stage=f"{self.stage}/{name}", seed=seed, workdir=self.workdir / name)
 
     def log(self, message: str) -> None:
         """Nobody listens."""

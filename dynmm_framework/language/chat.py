@@ -35,7 +35,8 @@ class LocalChat:
     """Answers by greedy generation.
 
     A message's content becomes tokens on its own and never a special one, so nothing in it can end
-    its message or begin another, whatever the model's template looks like.
+    its message or begin another, where a template marks messages by special tokens. Templates whose
+    marks are plain text, such as ``[INST]``, cannot be guarded that way.
 
     Args:
         llm: The language model; its tokenizer's chat template is used, if it has one.
