@@ -18,7 +18,12 @@ from dynmm_plugins.joint_alignment.config import JointAlignmentConfig
 from dynmm_plugins.joint_alignment.model import BEHIND, JointAlignment
 
 QUICK: dict[str, Any] = {"epochs": 2, "hidden": 16, "prefixes": 3, "batch_size": 64}
-BARE: dict[str, Any] = {"similarity": False, "content_map": False, "rarity": False}
+BARE: dict[str, Any] = {
+    "similarity": False,
+    "similarity_collaborative": False,
+    "content_map": False,
+    "rarity": False,
+}
 
 
 class TestJointAlignmentConformance(AlignConformance):
@@ -142,7 +147,7 @@ def test_an_item_without_history_is_placed_by_its_content(
 ) -> None:
     genre = np.arange(data.n_items) % 6
     vectors = 3 * np.eye(6, 8, dtype=np.float32)[genre]
-    adapter = align(rank_weight=0, rarity=False, similarity=False)
+    adapter = align(rank_weight=0, **{**BARE, "content_map": True})
     adapter.fit(data, FixedBackbone(vectors), dynmm_context())
     latents = adapter.item_latents()
     latents = latents[:, :8] + latents[:, 8:16]  # the trained latent, and the map

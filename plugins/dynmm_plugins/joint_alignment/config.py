@@ -16,6 +16,7 @@ _PAPER: Final[Mapping[str, Any]] = {
     "dim": 256,
     "residual": False,
     "similarity": False,
+    "similarity_collaborative": False,
     "content_map": False,
     "rarity": False,
     "align_weight": 0.1,
@@ -82,7 +83,8 @@ class JointAlignmentConfig(LoopConfig):
     similarity: bool = True
     """Add the similarity of an item's content to the user's recent history, a term a modality."""
     similarity_collaborative: bool = True
-    """Add the same similarity of collaborative vectors, a term of its own."""
+    """Add the same similarity of collaborative vectors, a term of its own, with or without
+    ``similarity``."""
     similarity_items: Width = 5
     """Newest items of the history that count."""
     similarity_decay: Annotated[float, Field(gt=0, le=1)] = 0.7

@@ -110,14 +110,13 @@ class JointAlignment:
         self._counts = counts = data.train.item_counts()
         self._scaler = Standardiser.fit(_in_order(_collaborative(vectors, counts), data.features))
         predicted = self._fit_map(data, vectors, counts, ctx)
-        if self.config.similarity:
-            compared = dict(data.features)
-            if self.config.similarity_collaborative:
-                compared["cf"] = _collaborative(vectors, counts)
-            self._directions = {
-                name: Directions.fit(found, self.config.similarity_dim)
-                for name, found in compared.items()
-            }
+        compared = dict(data.features) if self.config.similarity else {}
+        if self.config.similarity_collaborative:
+            compared["cf"] = _collaborative(vectors, counts)
+        self._directions = {
+            name: Directions.fit(found, self.config.similarity_dim)
+            for name, found in compared.items()
+        }
         with seeded(ctx, "initialise"):
             widths = [len(mean) for mean in self._scaler.means.values()]
             self.aligner = Aligner(self.config, widths, self._dim(vectors.shape[1]))
