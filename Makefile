@@ -7,7 +7,7 @@ RUNS ?= runs
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test slow lint bench clean
+.PHONY: help quickstart test slow lint docs bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -17,7 +17,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.run: $(BIN)/python pyproject.toml constraints.txt
-	$(INSTALL) --editable '.[torch]'
+	$(INSTALL) --editable '.[torch,text,llm]'
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.run
@@ -28,7 +28,11 @@ $(VENV)/.dev: $(VENV)/.test
 	$(INSTALL) --editable '.[dev]'
 	@touch $@
 
-quickstart: $(VENV)/.run ## install, fetch MovieLens-100K, train, compare, report
+$(VENV)/.docs: $(VENV)/.run
+	$(INSTALL) --editable '.[docs]'
+	@touch $@
+
+quickstart: $(VENV)/.run ## install, fetch data and models, train, re-rank, explain, report
 	$(BIN)/dynmm run examples/quickstart.yaml --runs $(RUNS)
 
 test: $(VENV)/.test ## the fast test suite
@@ -43,10 +47,13 @@ lint: $(VENV)/.dev ## ruff, mypy strict on the core, import-linter
 	$(BIN)/mypy
 	PYTHONPATH=plugins:registry $(BIN)/lint-imports
 
+docs: $(VENV)/.docs ## the documentation, into docs/_build/html; a warning is an error
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
+
 bench: $(VENV)/.test ## measure, beside PEER_PYTHON (RecBole) and PEER_CHECKOUT (pmixer), and renew the tables
 	$(BIN)/python benchmarks/run_all.py \
 	  $(if $(PEER_PYTHON),--peer-python $(PEER_PYTHON)) \
 	  $(if $(PEER_CHECKOUT),--peer-checkout $(PEER_CHECKOUT)) $(BENCH)
 
 clean: ## remove the environment and caches, not the runs
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis docs/_build

@@ -29,6 +29,14 @@ def lint(session: nox.Session) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """Builds the documentation; a warning is an error."""
+    session.install(*CONSTRAINED, "-e", ".[docs]")
+    build = ("-W", "--keep-going", "-b", "html", "docs", "docs/_build/html")
+    session.run("python", "-m", "sphinx", *build, *session.posargs)
+
+
+@nox.session
 def build(session: nox.Session) -> None:
     """Builds the wheel and uses the command line of a bare install of it."""
     session.install("build")

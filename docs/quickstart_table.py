@@ -11,8 +11,9 @@ README = Path(__file__).parent.parent / "README.md"
 BEGIN, END = "<!-- quickstart:begin -->", "<!-- quickstart:end -->"
 METRICS = ("hit@10", "ndcg@5", "ndcg@10", "ndcg@20", "recall@10", "mrr")
 NAMES = {
+    "soft_prompt": "+ evidence and SmolLM2",
+    "joint_alignment": "SASRec + texts, aligned",
     "sasrec": "SASRec",
-    "lightgcn": "LightGCN",
     "popularity": "popularity",
     "item_knn": "item-kNN",
 }

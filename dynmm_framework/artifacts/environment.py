@@ -8,6 +8,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -68,13 +69,16 @@ def collect_environment(*, libraries: Iterable[str] = LIBRARIES) -> dict[str, An
 
 def library_versions(libraries: Iterable[str] = LIBRARIES) -> dict[str, str]:
     """Returns the versions of the distributions that are installed, without importing them."""
-    found = {}
-    for name in libraries:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+    found = {name: _version(name) for name in libraries}
+    return {name: version for name, version in found.items() if version is not None}
+
+
+@cache  # every stage asks, and reading the metadata takes a while
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _git_state() -> dict[str, Any] | None:

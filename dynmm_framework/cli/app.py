@@ -20,9 +20,11 @@ COMMANDS: Mapping[str, Entry] = {
     "validate": Entry(f"{_HERE}.validate", "Checks pipelines without running them.", "Pipelines"),
     "plan": Entry(f"{_HERE}.plan", "Shows what a run would compute.", "Pipelines"),
     "schema": Entry(f"{_HERE}.schema", "Prints the JSON schema of pipelines.", "Pipelines"),
+    "tune": Entry(f"{_HERE}.tune", "Searches for better settings of a pipeline.", "Pipelines"),
     "report": Entry(f"{_HERE}.report", "Writes a run's report.html again.", "Runs"),
     "compare": Entry(f"{_HERE}.compare", "Compares runs, with significance.", "Runs"),
     "recommend": Entry(f"{_HERE}.recommend", "Recommends items with a run's model.", "Runs"),
+    "explain": Entry(f"{_HERE}.explain", "Explains recommendations by their evidence.", "Runs"),
     "stream": Entry(f"{_HERE}.stream", "Plays a stream to a run's online adapter.", "Runs"),
     "vectors": Entry(f"{_HERE}.vectors", "Writes a run's item and user vectors.", "Runs"),
     "compress": Entry(

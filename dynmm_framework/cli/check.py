@@ -23,8 +23,8 @@ from dynmm_framework.cli.invocation import Invocation
 if TYPE_CHECKING:
     from dynmm_framework.specs import Component
 
-NO_CLASS = ("prompt", "evidence")
-"""Slots and kinds of which only the registration and the settings are checked so far."""
+NO_CLASS = ("prompt",)
+"""Slots of which only the registration and the settings are checked so far."""
 
 
 @dataclass(frozen=True, slots=True)

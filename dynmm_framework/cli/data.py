@@ -213,6 +213,7 @@ def _rows(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "ratings", text
     for name, share in figures["coverage"].items():
         yield f"items with {name}", f"{100 * share:.1f} %"
+    yield "columns of items", ", ".join(figures["columns"])
 
 
 @command.command(

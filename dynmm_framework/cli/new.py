@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from dynmm_framework.catalogue import Catalogue
 
 TEMPLATE = Path(__file__).parent.parent / "templates" / "plugin"
-KINDS = ("backbone", "baseline", "encoder", "adapter", "language_model", "dataset")
+KINDS = ("backbone", "baseline", "encoder", "adapter", "evidence", "language_model", "dataset")
 """Kinds that the template knows."""
 SLOTS = ("align", "online")
 """Slots of adapters that the template knows."""
@@ -105,13 +105,10 @@ def _name_problems(catalogue: Catalogue, name: str) -> list[str]:
 
 
 def _kind_problems(kind: str, slot: str | None) -> list[str]:
-    from dynmm_framework.specs import KINDS as ALL
     from dynmm_framework.specs import did_you_mean
 
     problems = []
-    if kind in ALL and kind not in KINDS:
-        problems.append(f"kind {kind!r}: there is no template and no conformance class for it yet")
-    elif kind not in KINDS:
+    if kind not in KINDS:
         guess = did_you_mean(kind, KINDS) or f"; there are {', '.join(KINDS)}"
         problems.append(f"no such kind: {kind!r}{guess}")
     if slot is not None and kind in KINDS and kind != "adapter":

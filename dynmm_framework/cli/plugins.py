@@ -13,6 +13,8 @@ from dynmm_framework.cli.command import Group
 from dynmm_framework.cli.invocation import Invocation, clipped
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from dynmm_framework.catalogue import Catalogue
     from dynmm_framework.specs import Component, MetricSpec, Provider
 
@@ -58,13 +60,15 @@ def list_plugins(invocation: Invocation, kind: str | None, as_json: bool) -> Non
     if as_json:
         invocation.json(rows)
         return
+    sources = list(dict.fromkeys(f"{row['distribution']} {row['version']}" for row in rows))
+    several = len(sources) > 1
     invocation.table(
-        ("kind", "name", "from", "summary"),
+        ("kind", "name", *(("from",) if several else ()), "summary"),
         (
             (
                 row["kind"],
                 row["name"],
-                clipped(f"{row['distribution']} {row['version']}"),
+                *((clipped(f"{row['distribution']} {row['version']}"),) if several else ()),
                 clipped(row["summary"])
                 if row["status"] == "ok" and not row["reason"]
                 else f"{row['status']}: {row['reason']}",
@@ -72,6 +76,8 @@ def list_plugins(invocation: Invocation, kind: str | None, as_json: bool) -> Non
             for row in rows
         ),
     )
+    if len(sources) == 1:
+        invocation.line(f"All from {sources[0]}.")
 
 
 def _all_kinds() -> tuple[str, ...]:
@@ -176,7 +182,6 @@ def _describe(catalogue: Catalogue, found: Component | MetricSpec) -> dict[str, 
     from dynmm_framework.specs import Component
 
     if isinstance(found, Component):
-        schema = catalogue.config_model(found).model_json_schema()
         return {
             "name": found.name,
             "kind": found.kind,
@@ -186,7 +191,7 @@ def _describe(catalogue: Catalogue, found: Component | MetricSpec) -> dict[str, 
             "requires": found.spec.requires,
             "missing": catalogue.missing(found),
             "slot": found.spec.slot,
-            "settings": list(_settings(schema, schema.get("$defs", {}))),
+            "settings": settings_of(catalogue.config_model(found)),
         }
     provider = next(provider for spec, provider in catalogue.metrics() if spec is found)
     return {
@@ -201,6 +206,12 @@ def _describe(catalogue: Catalogue, found: Component | MetricSpec) -> dict[str, 
         "at_cutoff": found.at_cutoff,
         "settings": [],
     }
+
+
+def settings_of(model: type[BaseModel]) -> list[dict[str, str]]:
+    """Returns the fields of a settings model: name, type in words, default and meaning."""
+    schema = model.model_json_schema()
+    return list(_settings(schema, schema.get("$defs", {})))
 
 
 def _settings(
@@ -279,7 +290,11 @@ def type_text(field: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
             return "list"
         inner = type_text(items, definitions)
         return f"list of ({inner})" if " | " in inner else f"list of {inner}"
-    bounds = [f"{sign} {field[key]:g}" for key, sign in _BOUNDS.items() if key in field]
+    bounds = [
+        f"{sign} {field[key]:{'d' if isinstance(field[key], int) else 'g'}}"
+        for key, sign in _BOUNDS.items()
+        if key in field
+    ]
     if "minLength" in field:
         bounds.append(f"of {field['minLength']}+ characters")
     return " ".join([_TYPES.get(kind, kind), ", ".join(bounds)]).strip()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,6 +15,13 @@ from dynmm_framework.cli.arguments import (
 )
 from dynmm_framework.cli.command import Command
 from dynmm_framework.cli.invocation import Invocation
+
+if TYPE_CHECKING:
+    from dynmm_framework.engine.results import Run
+
+
+SHOWN = 5
+"""Explanations that the terminal shows."""
 
 
 @click.command(
@@ -50,9 +58,11 @@ def command(
     if device is not None:
         overrides = (*overrides, f"compute.device={device}")
     loaded = load_pipeline(pipeline, overrides=overrides, catalogue=invocation.catalogue)
+    if loaded.pipeline.search is not None:
+        invocation.note(f"The search block is left aside; dynmm tune {pipeline} searches.")
 
     from dynmm_framework.api import run
-    from dynmm_framework.reports.content import group_grids
+    from dynmm_framework.reports.content import group_grids, missing_tables
     from dynmm_framework.reports.page import REPORT_FILE
     from dynmm_framework.reports.table import metric_tables
 
@@ -74,9 +84,23 @@ def command(
         from dynmm_framework.cli.stream import show_stream
 
         show_stream(invocation, finished.metrics["stream"])
+    _show_explanations(invocation, finished)
+    missing = list(missing_tables(finished.metrics))
     if invocation.verbosity > 0:
-        for grid in group_grids(finished):
+        for grid in (*group_grids(finished), *missing):
             numbers = range(1, len(grid.columns))
             invocation.table(grid.columns, grid.rows, right=numbers, title=grid.caption)
             invocation.line("")
+    elif missing:
+        invocation.note("What missing modalities cost is in the report; -v prints it here.")
     invocation.line(f"Report: {report}")
+
+
+def _show_explanations(invocation: Invocation, run: Run) -> None:
+    """Prints the best recommendation of a few users, each with its sentence."""
+    best = [row for row in run.explanations if row["rank"] == 1]
+    for row in best[:SHOWN]:
+        invocation.line(f"User {row['user']}: {row['sentence']}")
+    if best:
+        user = best[0]["user"]
+        invocation.note(f"More, with the evidence: dynmm explain {run.id} --user {user}")

@@ -16,7 +16,8 @@ from dynmm_framework.cli.invocation import Invocation
 
 if TYPE_CHECKING:
     from dynmm_framework.engine.results import Run
-    from dynmm_framework.online.session import Session, WindowReport
+    from dynmm_framework.online.reports import WindowReport
+    from dynmm_framework.online.session import Session
 
 CHECKPOINT_FILE = "stream.safetensors"
 LINES = 256
@@ -28,6 +29,7 @@ LINES = 256
     examples=(
         "dynmm stream movielens_stream",
         "dynmm stream movielens_stream --compare static,adapter,retrain",
+        "dynmm stream movielens_stream --compare adapter --ablations",
         "# tail -n +1 -f events.jsonl | dynmm stream movielens_stream --from-file -",
         "dynmm stream movielens_stream --from-file events.jsonl --checkpoint-every 10 --resume",
     ),
@@ -45,6 +47,11 @@ LINES = 256
     metavar="NAME,NAME,...",
     help="Strategies that meet the run's own stream, the first being the one of the table:"
     " adapter, static, static_prior, popularity_transitions, retrain and more.",
+)
+@click.option(
+    "--ablations",
+    is_flag=True,
+    help="Let the adapter meet it without each of its parts in turn, and as printed, too.",
 )
 @click.option(
     "--checkpoint-every",
@@ -69,6 +76,7 @@ def command(
     run_name: str,
     source: str | None,
     compare: str | None,
+    ablations: bool,
     checkpoint_every: int | None,
     checkpoint: Path | None,
     resume: bool,
@@ -85,19 +93,27 @@ def command(
     again, so none is lost and none counts twice. What is wrong with an event is counted and never
     stops the others.
     """
-    if source is not None and compare is not None:
-        raise click.UsageError("--compare is for the run's own stream, without --from-file")
+    if source is not None and (compare is not None or ablations):
+        name = "--compare" if compare is not None else "--ablations"
+        raise click.UsageError(f"{name} is for the run's own stream, without --from-file")
     run = find_run(run_name, runs_dir)
     path = checkpoint or run.folder / CHECKPOINT_FILE
     every = checkpoint_every or 0
     stop = windows or sys.maxsize
     if source is None:
         names = [name.strip() for name in (compare or "adapter,static").split(",") if name.strip()]
+        names += _ablations(run) if ablations else ()
         told = _replay(invocation, run, names, path, every, resume, stop, seed, as_json)
     else:
         told = _outside(invocation, run, source, path, every, resume, stop, seed, as_json)
     if as_json:
         invocation.json(told)
+
+
+def _ablations(run: Run) -> Iterable[str]:
+    from dynmm_framework.engine.live import stream_settings
+
+    return stream_settings(run).variants()
 
 
 def _replay(
@@ -139,6 +155,7 @@ def _replay(
     invocation.note(f"{len(session.reports) - begun:,} windows; state {session.digest()[:16]}")
     if not as_json:
         _show_means(invocation, session.means)
+        _show_retained(invocation, session)
     return _told(session)
 
 
@@ -243,11 +260,27 @@ def _show_means(invocation: Invocation, means: Mapping[str, Mapping[str, float]]
     invocation.table(("strategy", *first), rows, right=range(1, len(first) + 1))
 
 
+def _show_retained(invocation: Invocation, session: Session) -> None:
+    rows = [
+        (name, f"{session.before[name].mean():.4f}", f"{now:.4f}", f"{session.cost[name]:.1f}")
+        for name, now in session.retained().items()
+    ]
+    if rows:
+        title = f"NDCG@10 on {len(session.probe):,} events from before, of which nothing is learned"
+        columns = ("strategy", "before the stream", "now", "seconds of learning")
+        invocation.table(columns, rows, right=range(1, 4), title=title)
+
+
 def _told(session: Session) -> Mapping[str, Any]:
     return {
         "events": session.offset,
         "skipped": {reason: count for reason, count in session.skipped.items() if count},
         "means": session.means,
+        "retained": {
+            name: {"before": float(session.before[name].mean()), "now": now}
+            for name, now in session.retained().items()
+        },
+        "seconds": session.cost,
         "windows": [
             {"window": r.window, "events": r.events, "metrics": r.metrics, "drift": r.drift}
             for r in session.reports

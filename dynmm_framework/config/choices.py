@@ -51,6 +51,8 @@ CHOICES: tuple[Choice, ...] = (
     Choice(("ablation", "*", "align"), kinds=("adapter",), slot="align"),
     Choice(("prompt",), kinds=("adapter",), slot="prompt"),
     Choice(("ablation", "*", "prompt"), kinds=("adapter",), slot="prompt"),
+    Choice(("evidence", "*"), kinds=("evidence",)),
+    Choice(("explain", "llm"), kinds=("language_model",)),
     Choice(("online",), kinds=("adapter",), slot="online"),
     Choice(("evaluate", "compare_with", "*"), kinds=("baseline", "backbone")),
     Choice(("tracking",), settings=("options",)),

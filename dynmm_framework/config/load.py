@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from dynmm_framework.config.content import Role
 from dynmm_framework.config.merge import Settings, dotted, extend, override
 from dynmm_framework.config.parts import Part, complete_parts, parts_of
 from dynmm_framework.config.pipeline import DEFAULT_METRICS, Pipeline
+from dynmm_framework.config.search import Dimension, SearchBlock
+from dynmm_framework.config.space import check_search
 from dynmm_framework.config.validate import Finding, check, field_names, given
 from dynmm_framework.config.yaml import KeyPath, read
 from dynmm_framework.errors import ConfigError, PluginError, Problem
@@ -33,12 +36,16 @@ class LoadedPipeline:
         pipeline: The pipeline; names are as in the catalogue and every ``config`` is complete.
         source: The file, as the user named it; empty for a mapping.
         name: The file's name without ``.yaml`` or ``.pipeline.yaml``, or ``pipeline``.
-        components: The dataset under ``data``, encoders under ``encoders/text`` and so on, and each
-            recommender under its label.
+        components: The dataset under ``data``, encoders under ``encoders/text`` and so on,
+            extractors under ``evidence/cf_neighbours`` and so on, and each recommender under its
+            label.
         configs: Validated configurations, under the same labels.
         metrics: The metric families to evaluate.
         catalogue: The catalogue that was searched.
         overrides: Settings changed on top of the source, as given.
+        space: What its search varies, components' own spaces filled in.
+        written: The settings as they were written: files merged, overrides applied, defaults not
+            filled in.
     """
 
     pipeline: Pipeline
@@ -49,6 +56,14 @@ class LoadedPipeline:
     metrics: tuple[MetricSpec, ...]
     catalogue: Catalogue
     overrides: tuple[str, ...] = ()
+    space: Mapping[str, Dimension] = field(default_factory=dict)
+    written: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    def without_search(self) -> LoadedPipeline:
+        """Returns the same pipeline as one that nothing is searched for."""
+        pipeline = self.pipeline.model_copy(update={"search": None})
+        written = {key: value for key, value in self.written.items() if key != "search"}
+        return replace(self, pipeline=pipeline, space={}, written=written)
 
     def role(self, label: str) -> Role:
         """Returns what a recommender is: it stands on itself, on the backbone, or on both."""
@@ -115,8 +130,11 @@ def load_pipeline(
     file = "" if isinstance(source, Mapping) else str(source)
     problems += override(settings, overrides)
     catalogue = load_catalogue() if catalogue is None else catalogue
+    written = deepcopy(settings.data)
     checked = _Checked(settings, catalogue)
     problems += checked.problems()
+    space, more = _check_search(settings, checked, problems)
+    problems += more
     if problems or checked.pipeline is None:
         raise ConfigError(sorted(problems, key=lambda problem: _order(problem, file)))
     return LoadedPipeline(
@@ -128,7 +146,36 @@ def load_pipeline(
         metrics=tuple(checked.metrics.values()),
         catalogue=catalogue,
         overrides=tuple(overrides),
+        space=space,
+        written=written,
     )
+
+
+def _check_search(
+    settings: Settings, checked: _Checked, problems: Sequence[Problem]
+) -> tuple[Mapping[str, Dimension], list[Problem]]:
+    """Checks the search, if there is one and the pipeline that it varies is right."""
+    raw = settings.data.get("search")
+    if not isinstance(raw, dict) or any(
+        problem.path.partition(".")[0] != "search" for problem in problems
+    ):
+        return {}, []
+    kept = ("space", "metric", "objectives", "mode")
+    for tried in (raw, {key: raw[key] for key in kept if key in raw} if problems else raw):
+        try:
+            block = SearchBlock.model_validate(tried)
+            break
+        except ValueError:  # the envelope reports it; what varies can be checked all the same
+            continue
+    else:
+        return {}, []
+
+    def findings(changed: Settings) -> list[Finding]:
+        trial = _Checked(changed, checked.catalogue)
+        trial.problems()
+        return trial.findings
+
+    return check_search(settings, block, checked.catalogue, findings)
 
 
 def _order(problem: Problem, file: str) -> tuple[bool, bool, str, int, str]:
@@ -277,7 +324,8 @@ class _Checked:
                 component = self.catalogue.find(choice.kinds, name, slot=choice.slot)
                 models[path] = self.catalogue.config_model(component)
             except PluginError as error:
-                self._refuse(named_at, error)
+                if path[0] != "ablation" or name != self._own_name(path):  # it is told once
+                    self._refuse(named_at, error)
                 continue
             self.components[path] = component
             if choice.kinds == ("encoder",) and path[-1] not in component.spec.modalities:
@@ -289,7 +337,22 @@ class _Checked:
             config = settings.get("config", {})
             if isinstance(config, dict):
                 self._check_config(models[path], config, (*path, "config"))
+        self._refuse_same_ablations()
         return models
+
+    def _own_name(self, path: KeyPath) -> Any:
+        """Returns the name that the pipeline gives to what an ablation's block varies."""
+        whole = self.settings.data.get(str(path[-1]))
+        return whole.get("name") if isinstance(whole, dict) else whole
+
+    def _refuse_same_ablations(self) -> None:
+        for path, config in self.configs.items():
+            role = path[-1:]
+            if path[0] != "ablation" or self.components[path] is not self.components.get(role):
+                continue
+            if config == self.configs.get(role):
+                message = f"changes nothing: these are the settings of the pipeline's own {role[0]}"
+                self.findings.append(Finding(path[:-1], message))
 
     def _check_config(self, model: type[BaseModel], config: Any, path: KeyPath) -> None:
         try:
@@ -413,7 +476,10 @@ class _Checked:
         ]
         labels = dict(zip(given.recommenders, paths, strict=True))
         encoders = {f"encoders/{name}": ("encoders", name) for name in given.encoders.given}
-        everything = {"data": ("data",), **encoders, **labels}
+        evidence = {f"evidence/{name}": ("evidence", i) for i, name in enumerate(given.extractors)}
+        everything = {"data": ("data",), **encoders, **evidence, **labels}
         if given.online is not None:
             everything["online"] = ("online",)
+        if given.explain is not None and given.explain.llm is not None:
+            everything["explain/llm"] = ("explain", "llm")
         return {label: by_path[path] for label, path in everything.items()}

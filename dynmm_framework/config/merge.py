@@ -147,6 +147,16 @@ def override(settings: Settings, overrides: Iterable[str]) -> list[Problem]:
     return problems
 
 
+def assign(settings: Settings, values: Mapping[str, Any]) -> None:
+    """Sets values by their dotted paths, in their order, as overrides do.
+
+    Raises:
+        ValueError: If a path leads through something that has no fields; says so.
+    """
+    for path, value in values.items():
+        _set(settings, tuple(path.split(".")), deepcopy(value), Place(override=True))
+
+
 def _set(settings: Settings, parts: tuple[str, ...], value: Any, place: Place) -> None:
     """Sets one value.
 

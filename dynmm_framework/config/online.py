@@ -19,5 +19,7 @@ class OnlineRef(ComponentRef):
     baselines: bool = True
     """Meet it with baselines that learn from every window: recent popularity, decayed transitions,
     item-kNN and session-kNN."""
+    ablations: bool = False
+    """Meet it with the adapter without each of its parts in turn, and as the paper prints it."""
     retrain_every: Annotated[int, Field(ge=0)] = 0
     """Compare with training the backbone again from scratch every so many windows; 0 for never."""

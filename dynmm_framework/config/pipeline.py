@@ -14,8 +14,11 @@ from pydantic import (
 
 from dynmm_framework.config.blocks import Block, ComponentRef, H, distinct
 from dynmm_framework.config.content import Ablation, Control, Encoders, Robustness, Role
+from dynmm_framework.config.evidence import EvidenceRef
+from dynmm_framework.config.explain import ExplainBlock
 from dynmm_framework.config.online import OnlineRef
 from dynmm_framework.config.protocols import FullProtocol, ProtocolBlock
+from dynmm_framework.config.search import SearchBlock
 from dynmm_framework.specs import fold
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -294,6 +297,12 @@ class Pipeline(Block):
     prompt: ComponentRef | None = None
     """A language model that re-ranks what the alignment, or else the backbone, retrieves; then it
     is the pipeline's recommender, and what it stands on is compared with it."""
+    evidence: list[EvidenceRef] = []
+    """Extractors of evidence for what is recommended, each on the alignment, or else the backbone.
+    The prompt reads what they find, if it takes evidence, and explanations are made of it.
+    """
+    explain: ExplainBlock | None = None
+    """Explanations of what the pipeline's recommender recommends, by the evidence for it."""
     ablation: list[Ablation] = []
     """Variants of the alignment or of the prompt, each trained and compared with the whole."""
     controls: list[Control] = []
@@ -309,6 +318,8 @@ class Pipeline(Block):
     evaluate: EvaluateBlock = EvaluateBlock()
     compute: ComputeBlock = ComputeBlock()
     tracking: TrackingBlock | None = None
+    search: SearchBlock | None = None
+    """What ``dynmm tune`` searches; ``dynmm run`` leaves it aside."""
 
     @field_validator("seeds")
     @classmethod
@@ -331,6 +342,12 @@ class Pipeline(Block):
             raise ValueError("align needs encoders, such as encoders: {text: sentence_text}")
         if self.prompt is not None and self.backbone is None:
             raise ValueError("prompt needs a backbone, which retrieves what it ranks")
+        if self.evidence and self.backbone is None:
+            raise ValueError("evidence needs a backbone, on whose vectors it rests")
+        if self.online is None and any(ref.refresh for ref in self.evidence):
+            raise ValueError("refresh keeps evidence up to date with a stream; it needs online")
+        if self.explain is not None and not self.evidence:
+            raise ValueError("explain needs evidence, such as evidence: [cf_neighbours, trend]")
         variants = [v for v in self.ablation if v.prompt is None]
         if self.align is None and (variants or self.controls or self.robustness):
             raise ValueError(
@@ -366,6 +383,16 @@ class Pipeline(Block):
         ablations come last, as the label of what they vary, a dash, and what they are.
         """
         return {label: ref for label, (_, ref) in self._labelled().items()}
+
+    @property
+    def extractors(self) -> dict[str, EvidenceRef]:
+        """All extractors of evidence by name; a name that appears again gets ``#2``, ``#3`` …"""
+        found: dict[str, EvidenceRef] = {}
+        for ref in self.evidence:
+            name = fold(ref.name.rsplit("/", 1)[-1])
+            number = 1 + sum(known.split("#")[0] == name for known in found)
+            found[name if number == 1 else f"{name}#{number}"] = ref
+        return found
 
     @property
     def roles(self) -> dict[str, Role]:

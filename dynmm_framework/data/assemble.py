@@ -16,7 +16,7 @@ from dynmm_framework.data.tables import Dataset, Interactions
 from dynmm_framework.errors import DataError, Problem
 from dynmm_framework.protocols import FloatArray, IntArray
 
-ROLES: Final = ("user", "item", "timestamp", "rating")
+ROLES: Final = ("user", "item", "timestamp", "rating", "review")
 """What a column of an interaction table can be; the first two are required."""
 
 LAST_SECOND: Final = 253_402_300_799
@@ -70,6 +70,7 @@ def assemble(
     if "timestamp" in found:
         order, seconds = _times(table, found["timestamp"], problems)
     ratings = _ratings(table, found["rating"], problems) if "rating" in found else None
+    reviews = _reviews(table, found["review"], problems) if "review" in found else None
     item_table = _side_table(items, "item", problems)
     user_table = _side_table(users, "user", problems)
     _fail(problems, name)
@@ -82,6 +83,7 @@ def assemble(
         n_items=item_table.num_rows,
         timestamps=seconds,
         ratings=ratings,
+        reviews=reviews,
     ).take(chronological_order(user_ids, order))
     return Dataset(
         name=name, interactions=rows, items=item_table, users=select_rows(user_table, user_names)
@@ -186,6 +188,24 @@ def _ratings(table: pa.Table, column: str, problems: list[Problem]) -> FloatArra
         return np.empty(0, np.float32)
     _report_missing(values, column, problems)
     return _filled(values).astype(np.float32)
+
+
+def _reviews(table: pa.Table, column: str, problems: list[Problem]) -> pa.LargeStringArray | None:
+    """Returns texts, null where there is none or nothing but white space."""
+    values = table.column(column)
+    if not (_is_text(values.type) or pa.types.is_null(values.type)):
+        problems.append(Problem(f"column {column!r} is of type {values.type}; reviews are text"))
+        return None
+    chunks = values.cast(pa.large_string()).chunks
+    texts = pa.concat_arrays(chunks) if chunks else pa.array([], pa.large_string())
+    texts = pc.utf8_trim_whitespace(texts)
+    return pc.if_else(pc.equal(texts, ""), None, texts)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    )
 
 
 def _report_missing(

@@ -135,5 +135,13 @@ def fingerprint_dataset(dataset: Dataset) -> str:
         fingerprint_table(dataset.items),
         fingerprint_table(dataset.users),
         str((rows.n_users, rows.n_items)),
+        *_reviews(rows.reviews),
     )
     return hashlib.sha256(";".join(parts).encode()).hexdigest()
+
+
+def _reviews(texts: pa.Array | None) -> Iterator[str]:
+    """Yields the digests of reviews; nothing if there are none, as in data of earlier versions."""
+    if texts is not None:
+        for start in range(0, len(texts), _CHUNK):  # one array of strings ends at 2 GiB
+            yield fingerprint_table(pa.table({"review": texts.slice(start, _CHUNK)}))

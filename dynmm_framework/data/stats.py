@@ -33,6 +33,7 @@ def dataset_stats(dataset: Dataset) -> dict[str, Any]:
         - ``ratings``: ``min``, ``mean``, ``max``; ``None`` without ratings.
         - ``coverage``: for each of :data:`CONTENTS`, the share of items (0 to 1) for which it is
           neither null nor empty.
+        - ``columns``: all columns of the item table, of which ``encoders.text.fields`` may be made.
         - ``log``: what reading and filters left, one mapping for each step.
     """
     rows = dataset.interactions
@@ -51,6 +52,7 @@ def dataset_stats(dataset: Dataset) -> dict[str, Any]:
         "time": _time(rows.timestamps),
         "ratings": _ratings(rows.ratings),
         "coverage": coverage(dataset.items),
+        "columns": list(dataset.items.column_names),
         "log": [dict(zip(steps, line, strict=True)) for line in dataset.log],
     }
 

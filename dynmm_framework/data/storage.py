@@ -216,6 +216,7 @@ def _write_rows(path: Path, rows: Interactions, extra: Mapping[str, NDArray[Any]
         "item": rows.items,
         "timestamp": rows.timestamps,
         "rating": rows.ratings,
+        "review": rows.reviews,
         **extra,
     }
     table = pa.table({name: column for name, column in columns.items() if column is not None})
@@ -226,6 +227,11 @@ def _read_rows(
     path: Path, document: Mapping[str, Any]
 ) -> tuple[Interactions, dict[str, NDArray[Any]]]:
     table = pq.read_table(path)
+    reviews = None
+    if "review" in table.column_names:
+        chunks = table.column("review").cast(pa.large_string()).chunks
+        reviews = pa.concat_arrays(chunks) if chunks else pa.array([], pa.large_string())
+        table = table.drop_columns(["review"])
     columns = {name: table.column(name).to_numpy() for name in table.column_names}
     rows = Interactions(
         users=columns.pop("user"),
@@ -234,6 +240,7 @@ def _read_rows(
         n_items=document["n_items"],
         timestamps=columns.pop("timestamp", None),
         ratings=columns.pop("rating", None),
+        reviews=reviews,
     )
     return rows, columns
 

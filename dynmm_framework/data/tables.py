@@ -32,6 +32,9 @@ class Interactions:
         n_items: Number of items, those without rows included.
         timestamps: Unix seconds, ``(n,)`` int64; ``None`` if only the order is known.
         ratings: ``(n,)`` float32; ``None`` for implicit feedback.
+        reviews: What each user wrote of the item, ``(n,)`` strings, null where nothing; ``None`` if
+            the data has no reviews. They stand with their rows: who is given training rows is
+            given what was written with these, and nothing of what is held out.
     """
 
     users: IntArray
@@ -40,6 +43,7 @@ class Interactions:
     n_items: int
     timestamps: NDArray[np.int64] | None = None
     ratings: FloatArray | None = None
+    reviews: pa.LargeStringArray | None = None
 
     def __len__(self) -> int:
         return len(self.users)
@@ -52,7 +56,13 @@ class Interactions:
             items=self.items[rows],
             timestamps=None if self.timestamps is None else self.timestamps[rows],
             ratings=None if self.ratings is None else self.ratings[rows],
+            reviews=self._reviews_at(rows),
         )
+
+    def _reviews_at(self, rows: NDArray[Any]) -> pa.LargeStringArray | None:
+        if self.reviews is None:
+            return None
+        return self.reviews.take(pa.array(np.arange(len(self))[rows]))
 
     def chronological(self) -> Interactions:
         """Returns the rows by user, then time; ties and undated rows keep their order."""
@@ -280,8 +290,8 @@ class Dataset:
             interactions: One row for each interaction.
             name: Name of the dataset.
             columns: Names of the table's columns by role; roles are ``user``, ``item``,
-                ``timestamp`` (unix seconds, date or datetime) and ``rating``; each defaults to
-                the role's name, the last two are optional.
+                ``timestamp`` (unix seconds, date or datetime), ``rating`` and ``review`` (text);
+                each defaults to the role's name, the last three are optional.
             items: Item table with an ``id`` column; its items without interactions are kept.
             users: User table with an ``id`` column.
 

@@ -13,9 +13,11 @@ from dynmm_framework.config.content import Control
 from dynmm_framework.data.features import Features
 from dynmm_framework.data.tables import Histories
 from dynmm_framework.engine.digest import content_key, encoder_parts
+from dynmm_framework.engine.evidence import EVIDENCE, offered
 from dynmm_framework.engine.fitting import STATE_FILE, blamed
 from dynmm_framework.engine.plan import PlannedStage
 from dynmm_framework.engine.seeds import spawn_rng
+from dynmm_framework.explain.refresh import refresher
 from dynmm_framework.features.cache import FeatureCache
 from dynmm_framework.features.encode import encode_items
 from dynmm_framework.features.locate import locate_files
@@ -66,25 +68,39 @@ def align(bench: Workbench, stage: PlannedStage, writer: StageWriter) -> Mapping
     return _put_on(bench, stage, writer, bench.loaded.backbone_label)
 
 
+def evidence(bench: Workbench, stage: PlannedStage, writer: StageWriter) -> Mapping[str, Any]:
+    """Lets an extractor of evidence learn of the items, on what recommends them."""
+    name = stage.label.removeprefix(f"{EVIDENCE}/")
+    if bench.loaded.pipeline.extractors[name].refresh is not None:
+        refresher(name, bench.component(stage.label))  # said before anything is learned
+    return _put_on(bench, stage, writer, bench.loaded.retrieval_label)
+
+
 def prompt(bench: Workbench, stage: PlannedStage, writer: StageWriter) -> Mapping[str, Any]:
-    """Trains the prompt on what retrieves for it."""
+    """Trains the prompt on what retrieves for it, and on evidence where there is any."""
     return _put_on(bench, stage, writer, bench.loaded.retrieval_label)
 
 
 def _put_on(
     bench: Workbench, stage: PlannedStage, writer: StageWriter, under: str
 ) -> Mapping[str, Any]:
-    """Trains an adapter on the finished recommender that it stands on."""
+    """Trains an adapter, or an extractor, on the finished recommender that it stands on."""
     from dynmm_framework.evaluation.efficiency import PeakMemory
 
     component = bench.component(stage.label)
     base = bench.fitted(under, stage.model_seed)
-    ctx = bench.context(stage, writer, validator=bench.validator)
+    # Without an alignment or a prompt, a refitted backbone knows the validation targets already.
+    validator = None if bench.refits else bench.validator
+    ctx = bench.context(stage, writer, validator=validator)
     data = bench.training_data(stage.label)
     registered = bench.loaded.components[stage.label]
+    source = bench.evidence(stage.label, stage.model_seed) if stage.kind == "prompt" else None
+    given = offered(component.fit, source)
+    if source is not None and not given:
+        ctx.log(f"{registered.name} takes no evidence and is trained without")
     started = time.perf_counter()
     with PeakMemory(bench.device) as peak, blamed(registered, stage):
-        component.fit(data, base, ctx)
+        component.fit(data, base, ctx, **given)
     seconds = time.perf_counter() - started
     metadata = {"component": registered.identity}
     save_arrays(writer.folder / STATE_FILE, component.get_state(), metadata=metadata)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,8 @@ class Surroundings:
         offline: Whether fetching is forbidden.
         run: The run's id, passed to observers; empty outside a run.
         folder: Where the user has files of records already; searched before anything is fetched.
+        on_epoch: Told of every epoch of every stage, as ``(stage, epoch, metrics)``; what it raises
+            ends the stage.
     """
 
     catalogue: Catalogue
@@ -38,12 +39,16 @@ class Surroundings:
     offline: bool = False
     run: str = ""
     folder: Path | None = None
+    on_epoch: Callable[[str, int, Mapping[str, float]], None] | None = None
     _kept: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    _records: list[Registry] = field(default_factory=list, repr=False, compare=False)
 
-    @cached_property
+    @property
     def registry(self) -> Registry:
-        """All records that the installed plugins bring."""
-        return Registry.load(self.catalogue.record_folders(), strict=False)
+        """All records that the installed plugins bring; read once, for copies of this too."""
+        if not self._records:
+            self._records.append(Registry.load(self.catalogue.record_folders(), strict=False))
+        return self._records[0]
 
     def fetch(self, record: str) -> Path:
         """Returns the folder of a dataset's or model's files, fetched if need be.
@@ -122,6 +127,8 @@ class RunContext:
             epoch=epoch,
             metrics=metrics,
         )
+        if self.surroundings.on_epoch is not None:
+            self.surroundings.on_epoch(self.stage, epoch, metrics)
 
     def record(self, name: str, value: Any) -> None:
         self.records[name] = value

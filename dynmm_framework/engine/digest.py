@@ -42,7 +42,19 @@ NUMERICAL_ROOMS: Mapping[str, tuple[str, ...]] = {
         "dynmm_framework.training",
         "dynmm_framework.evaluation",
     ),
+    "evidence": (
+        "dynmm_framework.explain.records",
+        "dynmm_framework.explain.source",
+        "dynmm_framework.language.titles",
+        "dynmm_framework.latents",
+        "dynmm_framework.training",
+    ),
     "rank": ("dynmm_framework.evaluation",),
+    "explain": (
+        "dynmm_framework.explain",
+        "dynmm_framework.language",
+        "dynmm_framework.evaluation",
+    ),
     "stream": ("dynmm_framework.online", "dynmm_framework.data", "dynmm_framework.evaluation"),
     "robustness": ("dynmm_framework.evaluation",),
 }

@@ -15,6 +15,7 @@ from dynmm_framework.artifacts.atomic import atomic_folder, atomic_path, write_j
 from dynmm_framework.artifacts.digests import digest_file
 from dynmm_framework.artifacts.manifest import StoredFile
 from dynmm_framework.data.storage import write_dataset
+from dynmm_framework.engine.evidence import EVIDENCE
 from dynmm_framework.engine.plan import TRAINING
 from dynmm_framework.engine.stages import (
     PER_USER_FILE,
@@ -23,6 +24,7 @@ from dynmm_framework.engine.stages import (
     Workbench,
     read_result,
 )
+from dynmm_framework.explain.explanations import EXPLANATIONS_FILE
 
 METRICS_FILE = "metrics.json"
 TRAINING_FILE = "training.json"
@@ -50,6 +52,8 @@ def collect(bench: Workbench, folder: Path) -> None:
             refits.setdefault(stage.label, {})[seed] = {**told, "curve": _curve(refit)}
     for stage in bench.plan.of_kind("encode"):
         _link_folder(bench.folder(stage), folder / FEATURES / stage.name.removeprefix("encode/"))
+    for stage in bench.plan.of_kind("evidence"):
+        _link_folder(bench.folder(stage), folder / stage.name)
     for stage in bench.plan.of_kind("stream"):
         _link_folder(bench.folder(stage), folder / STREAMS / f"seed-{stage.model_seed}")
     with atomic_folder(folder / "data") as partial:
@@ -63,6 +67,16 @@ def collect(bench: Workbench, folder: Path) -> None:
     for name, tables in ((PER_USER_FILE, per_user), (RANKING_FILE, ranking)):
         with atomic_path(folder / name) as path:
             pq.write_table(pa.concat_tables(tables, promote_options="default"), path)
+    explained = [
+        _with_keys(
+            pq.read_table(bench.folder(stage) / EXPLANATIONS_FILE),
+            {"recommender": stage.label, "seed": stage.model_seed},
+        )
+        for stage in bench.plan.of_kind("explain")
+    ]
+    if explained:
+        with atomic_path(folder / EXPLANATIONS_FILE) as path:
+            pq.write_table(pa.concat_tables(explained), path)
     write_json(
         folder / TRAINING_FILE,
         {"schema_version": 1, "curves": curves, "refits": refits, "slices": slices},
@@ -78,7 +92,9 @@ def digest_run(folder: Path) -> dict[str, StoredFile]:
     """Returns the digests of the files that make a run, by their path inside its folder."""
     names = (METRICS_FILE, TRAINING_FILE, PER_USER_FILE, RANKING_FILE)
     files = [folder / name for name in names]
-    for part in ("data", FEATURES, "models", STREAMS):
+    if (folder / EXPLANATIONS_FILE).is_file():
+        files.append(folder / EXPLANATIONS_FILE)
+    for part in ("data", FEATURES, EVIDENCE, "models", STREAMS):
         files += sorted(path for path in (folder / part).rglob("*") if path.is_file())
     return {
         path.relative_to(folder).as_posix(): StoredFile.model_validate(

@@ -24,9 +24,12 @@ from dynmm_framework.errors import ArtifactError
 from dynmm_framework.protocols import OnlineAdapter
 
 if TYPE_CHECKING:
+    from dynmm_framework.config.online import OnlineRef
     from dynmm_framework.engine.results import Run
+    from dynmm_framework.online.config import OnlineConfig
     from dynmm_framework.online.recommender import OnlineRecommender
     from dynmm_framework.online.session import Session
+    from dynmm_framework.specs import Component
 
 KEPT = 1000
 """Windows whose reports a live recommender keeps."""
@@ -62,25 +65,17 @@ def stream_parts(run: Run, split: Split, *, seed: int | None = None) -> StreamPa
         PluginError: If a plugin is not installed any more.
     """
     pipeline = Pipeline.model_validate(run.manifest.pipeline)
-    if pipeline.online is None:
-        raise ArtifactError(
-            f"run {run.id} has no online adapter",
-            hint="Name an adapter of slot online (dynmm plugins list) in a block online, with"
-            " split: {strategy: streaming}, and run the pipeline again.",
-        )
+    block, component, config = _online(run)
     seed = run.manifest.seeds[0] if seed is None else seed
     catalogue = run.components
-    component = catalogue.find("adapter", pipeline.online.name, slot="online")
-    model = catalogue.config_model(component)
-    config = settings_of(model.model_validate(pipeline.online.config), component.identity)
     ctx = RunContext(
         Surroundings(catalogue, Display(None)),
         stage=f"stream/online/seed-{seed}",
         seed=spawn_seed(seed, "stream/online"),
     )
 
-    def adapter() -> OnlineAdapter:
-        made: OnlineAdapter = catalogue.create(component, config)
+    def adapter(own: OnlineConfig) -> OnlineAdapter:
+        made: OnlineAdapter = catalogue.create(component, own)
         return made
 
     return StreamParts(
@@ -90,8 +85,32 @@ def stream_parts(run: Run, split: Split, *, seed: int | None = None) -> StreamPa
         adapter=adapter,
         context=ctx,
         retrain=retrainer(_new_backbone(run, pipeline, seed), run.dataset.items, ctx),
-        retrain_every=pipeline.online.retrain_every or 20,
+        retrain_every=block.retrain_every or 20,
     )
+
+
+def stream_settings(run: Run) -> OnlineConfig:
+    """Returns the settings of a run's stream.
+
+    Raises:
+        ArtifactError: If its pipeline has no ``online`` block.
+        PluginError: If the adapter's plugin is not installed any more.
+    """
+    return _online(run)[2]
+
+
+def _online(run: Run) -> tuple[OnlineRef, Component, OnlineConfig]:
+    """Returns a run's block ``online``, its adapter, and the adapter's settings."""
+    block = Pipeline.model_validate(run.manifest.pipeline).online
+    if block is None:
+        raise ArtifactError(
+            f"run {run.id} has no online adapter",
+            hint="Name an adapter of slot online (dynmm plugins list) in a block online, with"
+            " split: {strategy: streaming}, and run the pipeline again.",
+        )
+    component = run.components.find("adapter", block.name, slot="online")
+    model = run.components.config_model(component)
+    return block, component, settings_of(model.model_validate(block.config), component.identity)
 
 
 def replay_session(
@@ -168,4 +187,12 @@ def _new_backbone(run: Run, pipeline: Pipeline, seed: int) -> Any:
     return lambda: run.components.create(component, config)
 
 
-__all__ = ["OWN", "RETRAIN", "live_recommender", "replay_session", "run_split", "stream_parts"]
+__all__ = [
+    "OWN",
+    "RETRAIN",
+    "live_recommender",
+    "replay_session",
+    "run_split",
+    "stream_parts",
+    "stream_settings",
+]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -72,10 +72,16 @@ class Missing(Block):
 
 
 class Forgetting(Block):
-    """NDCG@10 on events from before the stream, by the state before and after it."""
+    """NDCG@10 on a sample from before the stream that nothing was ever learned from."""
 
     before: float
+    """By the state before the stream."""
     after: float
+    """By the state after it."""
+    ci95: tuple[float, float] | None = None
+    """Of the difference after - before, over the events of the sample."""
+    during: list[float] = []
+    """After each of the windows ``StreamResults.probed``."""
 
 
 class StreamResults(Block):
@@ -96,10 +102,54 @@ class StreamResults(Block):
     drift: list[int]
     """Windows in which ADWIN gave an alarm for the first strategy, first seed."""
     forgetting: dict[str, Forgetting]
+    probed: list[int] = []
+    """Windows after which the sample of ``forgetting`` was scored."""
+    cost: dict[str, float] = {}
+    """Processor seconds to learn the stream, by strategy; what all share is in none."""
     update_ms: float
     """Median milliseconds to learn a window, all strategies of the comparison together."""
     seconds: float
     """Wall time of the whole stream, likewise."""
+
+
+class ExplanationResults(Block):
+    """What explanations of one model seed are worth. No person judged them."""
+
+    users: int
+    explanations: int
+    writer: str
+    """Who wrote them: ``template`` or ``language_model``."""
+    forms: dict[str, int]
+    """Sentences of each form; ``none`` where there was nothing to say."""
+    writers: dict[str, int]
+    """Sentences shown by who wrote them, those that gave way to a template's counted there."""
+    coverage: float | None
+    """Share of recommendations whose sentence rests on evidence."""
+    diversity: dict[str, float | None]
+    """Of what is cited: ``distinct`` things over all, ``entropy`` over its most, share of the
+    ``top`` one."""
+    records: dict[str, float]
+    """Mean records of evidence of a recommendation, by extractor."""
+    hallucination: dict[str, float | None]
+    """Share of sentences with a claim that the evidence does not hold, before and after checking;
+    and such claims in a sentence before."""
+    fallbacks: dict[str, Any]
+    """``rate`` of sentences that gave way to a template's, and how many by which ``reasons``."""
+    consistency: dict[str, Any]
+    """Mean ``jaccard`` overlap of what is cited when written again, and what was ``varied``."""
+    evidence_ms: float | None
+    """Median milliseconds to find the evidence of a user and 20 candidates."""
+    writing_ms: float
+    """Mean milliseconds to find the evidence of a recommendation and write its sentence."""
+    faithfulness: dict[str, Any] | None = None
+    """Evidence taken away, for the best ``recommended`` item of each user and for the test
+    ``target`` among the candidates: mean drops in its softmax probability without the cited
+    evidence (``comprehensiveness``) and with that alone (``sufficiency``), the same for random
+    evidence of equal length, and paired tests over users. Null if no prompt reads evidence."""
+    texts: dict[str, Any] | None = None
+    """BLEU-4 and ROUGE-L against what users wrote of test items."""
+    notes: list[str] = []
+    """What was not measured, and why."""
 
 
 class MetricsDocument(Block):
@@ -115,6 +165,8 @@ class MetricsDocument(Block):
     """The alignment with modalities missing, if the pipeline asks for it."""
     stream: StreamResults | None = None
     """Online adaptation, if the pipeline asks for it."""
+    explanations: dict[str, ExplanationResults] = {}
+    """Explanations by model seed, if the pipeline asks for them."""
     efficiency: dict[str, Efficiency] = {}
     users: dict[str, int] = {}
     """Number of users ranked, by protocol."""

@@ -9,7 +9,6 @@ through Ray.
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import tempfile
@@ -22,6 +21,7 @@ from typing import Any
 from dynmm_framework import errors
 from dynmm_framework.artifacts.atomic import read_json
 from dynmm_framework.artifacts.store import StageWriter
+from dynmm_framework.cluster import ray_cluster
 from dynmm_framework.config.pipeline import ComputeBlock
 from dynmm_framework.engine.context import RunContext
 from dynmm_framework.engine.fitting import STATE_FILE
@@ -42,8 +42,6 @@ MOST_RESTARTS = 3
 """How often training goes on from its last checkpoint after a worker was lost."""
 STOP_SECONDS = 30.0
 """How long to wait for workers to stop after Ctrl-C."""
-OBJECT_STORE_BYTES = 100 * 2**20
-"""Of a cluster that is started here; nothing large goes through it. Ray wants 75 MiB."""
 
 
 def fit_on_workers(bench: Workbench, stage: PlannedStage, writer: StageWriter) -> Mapping[str, Any]:
@@ -173,39 +171,16 @@ def _train(order: Mapping[str, Any], compute: ComputeBlock, desk: Path, *, gpu: 
 @contextmanager
 def _cluster(compute: ComputeBlock, stage: PlannedStage, *, gpu: bool) -> Iterator[None]:
     """Connects to the cluster asked for, or starts one here for as long as the block runs."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    import ray
-
-    if ray.is_initialized():
-        yield
-        return
-    address = compute.address or os.environ.get("RAY_ADDRESS") or "local"
-    own: dict[str, Any] = {}
-    if address == "local":
-        needed = stage.workers * (compute.threads or 1)
-        own = {
-            "num_cpus": max(os.cpu_count() or 1, needed),
-            "object_store_memory": OBJECT_STORE_BYTES,
-            "include_dashboard": False,
-        }
-    try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **own)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise StageError(
-            f"stage {stage.name}: cannot reach Ray at {address}: {error}",
-            hint="Start a cluster with `ray start --head`, or leave compute.address out.",
-        ) from error
-    try:
-        gpus = int(ray.cluster_resources().get("GPU", 0))  # type: ignore[no-untyped-call]
-        if gpu and own and gpus < stage.workers:
+    elsewhere = compute.address or os.environ.get("RAY_ADDRESS")
+    cpus = stage.workers * (compute.threads or 1)
+    with ray_cluster(compute.address, what=f"stage {stage.name}", cpus=cpus) as gpus:
+        if gpu and not elsewhere and gpus < stage.workers:
             raise StageError(
                 f"stage {stage.name}: {stage.workers} workers need a GPU each, this machine has "
                 f"{gpus}",
                 hint="Lower compute.workers, or set compute.gpus_per_worker: 0.",
             )
         yield
-    finally:
-        ray.shutdown()
 
 
 def _result(writer: StageWriter, desk: Path, stage: PlannedStage) -> Mapping[str, Any]:

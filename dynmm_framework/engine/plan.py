@@ -8,9 +8,9 @@ resuming, caching and cheap search are this one mechanism.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from dynmm_framework.artifacts.records import Registry
 from dynmm_framework.artifacts.store import StageStore
@@ -27,93 +27,13 @@ from dynmm_framework.engine.digest import (
     media_digest,
     part_digests,
 )
+from dynmm_framework.engine.graph import TRAINING, Plan, PlannedStage, StageKind, store_in
 from dynmm_framework.engine.seeds import spawn_seed
 from dynmm_framework.errors import ArtifactError, DataError, Problem
 from dynmm_framework.specs import MetricSpec, split_metric
 from dynmm_framework.training.config import LoopConfig
 
-StageKind = Literal[
-    "data",
-    "split",
-    "candidates",
-    "encode",
-    "fit",
-    "align",
-    "prompt",
-    "rank",
-    "robustness",
-    "stream",
-]
-
-TRAINING: tuple[Literal["fit", "align", "prompt"], ...] = ("fit", "align", "prompt")
-"""Kinds of stage that train a recommender, each standing on those before it."""
-
-CACHE_FOLDER = ".cache"
-"""Folder inside the runs folder that holds finished stages."""
-
-
-@dataclass(frozen=True)
-class PlannedStage:
-    """One stage of the graph.
-
-    Attributes:
-        name: Unique in the plan, such as ``fit/sasrec/seed-7``.
-        kind: What the stage does.
-        key: Content key; empty if it cannot be known before the data is fetched.
-        cached: Whether a finished result is in the store.
-        device: Device on which the stage will work.
-        seed: The stage's own seed.
-        label: The recommender concerned; empty for data stages.
-        model_seed: The seed of ``seeds`` concerned.
-        protocol: ``full``, ``sampled:N`` or ``cold:N`` for stages that rank or choose candidates.
-        workers: Ray workers that compute it together; 0 for this process.
-        parts: Components that the stage's own stands on, as ``llm: dist==version/name``.
-    """
-
-    name: str
-    kind: StageKind
-    key: str
-    cached: bool
-    device: str = "cpu"
-    seed: int = 0
-    label: str = ""
-    model_seed: int = 0
-    protocol: str = ""
-    workers: int = 0
-    parts: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Plan:
-    """All stages of a pipeline in an order in which they can run."""
-
-    name: str
-    stages: tuple[PlannedStage, ...]
-    notes: tuple[str, ...] = ()
-    resolved: Mapping[str, Any] = field(default_factory=dict, repr=False)
-
-    @property
-    def run_id(self) -> str:
-        """Names the run's folder: the same pipeline on the same data has the same one."""
-        if not all(stage.key for stage in self.stages):
-            return f"{self.name}-unknown"
-        # Where a run computes and who watches it change none of its numbers.
-        settings = {k: v for k, v in self.resolved.items() if k not in ("compute", "tracking")}
-        parts = {"stages": [stage.key for stage in self.stages], "pipeline": settings}
-        return f"{self.name}-{content_key(parts)[:8]}"
-
-    def named(self, name: str) -> PlannedStage:
-        """Returns the stage of that name."""
-        return next(stage for stage in self.stages if stage.name == name)
-
-    def of_kind(self, *kinds: StageKind) -> tuple[PlannedStage, ...]:
-        """Returns the stages of some kinds, in order."""
-        return tuple(stage for stage in self.stages if stage.kind in kinds)
-
-
-def store_in(runs_dir: Path) -> StageStore:
-    """Returns the stage store of a runs folder."""
-    return StageStore(runs_dir / CACHE_FOLDER)
+__all__ = ["TRAINING", "Plan", "PlannedStage", "StageKind", "make_plan", "store_in"]
 
 
 def make_plan(
@@ -232,9 +152,13 @@ class _Planner:
         roles = pipeline.roles
         labels = sorted(roles, key=lambda label: TRAINING.index(roles[label]))
         trained: dict[tuple[str, int], PlannedStage] = {}
+        evidence: list[PlannedStage] = []
         for label in labels:
+            if roles[label] == "prompt" and not evidence:
+                evidence = list(self._evidence(known, split, encoded, trained))
+                yield from evidence
             for model_seed in pipeline.model_seeds:
-                fit = self._train(label, model_seed, known, split, encoded, trained)
+                fit = self._train(label, model_seed, known, split, encoded, trained, evidence)
                 trained[label, model_seed] = fit
                 yield fit
                 for protocol in evaluate.protocols:
@@ -257,6 +181,11 @@ class _Planner:
                         device=device,
                     )
 
+        if not evidence:
+            evidence = list(self._evidence(known, split, encoded, trained))
+            yield from evidence
+        if pipeline.explain is not None:
+            yield from self._explanations(known, split, trained, evidence)
         if pipeline.robustness is not None:
             whole = pipeline.own("align") or ""
             for model_seed in pipeline.model_seeds:
@@ -301,7 +230,12 @@ class _Planner:
                     "split": split.key,
                     "base": trained[base, model_seed].key,
                     "component": self._component("online"),
-                    "compared": [online.controls, online.baselines, online.retrain_every],
+                    "compared": [
+                        online.controls,
+                        online.baselines,
+                        online.retrain_every,
+                        *(["ablations"] if online.ablations else []),
+                    ],
                 },
                 seed=spawn_seed(model_seed, "stream/online"),
                 label="online",
@@ -332,6 +266,76 @@ class _Planner:
             device=guess_device(self.loaded.pipeline.compute.device),
         )
 
+    def _evidence(
+        self,
+        known: bool,
+        split: PlannedStage,
+        encoded: Sequence[PlannedStage],
+        trained: Mapping[tuple[str, int], PlannedStage],
+    ) -> Iterator[PlannedStage]:
+        """Plans what each extractor of evidence learns of the items, for each model seed."""
+        pipeline = self.loaded.pipeline
+        evaluate = pipeline.evaluate
+        for name in pipeline.extractors:
+            label = f"evidence/{name}"
+            for model_seed in pipeline.model_seeds:
+                yield self._stage(
+                    f"{label}/seed-{model_seed}",
+                    "evidence",
+                    known,
+                    parts={
+                        "split": split.key,
+                        "component": self._component(label),
+                        "retrieval": trained[self.loaded.retrieval_label, model_seed].key,
+                        "features": {stage.name: stage.key for stage in encoded},
+                        "monitor": [evaluate.monitor, evaluate.monitor_users, self._monitor()],
+                    },
+                    seed=spawn_seed(model_seed, label),
+                    label=label,
+                    model_seed=model_seed,
+                    device=guess_device(pipeline.compute.device),
+                    standing_on=self._standing_on(label),
+                )
+
+    def _explanations(
+        self,
+        known: bool,
+        split: PlannedStage,
+        trained: Mapping[tuple[str, int], PlannedStage],
+        evidence: Sequence[PlannedStage],
+    ) -> Iterator[PlannedStage]:
+        """Plans the explanation of the pipeline's own recommender, for each model seed."""
+        pipeline = self.loaded.pipeline
+        block, own = pipeline.explain, next(iter(pipeline.recommenders))
+        assert block is not None
+        writes = {"llm": self._component("explain/llm")} if block.llm is not None else {}
+        for model_seed in pipeline.model_seeds:
+            yield self._stage(
+                f"explain/{own}/seed-{model_seed}",
+                "explain",
+                known,
+                parts={
+                    "split": split.key,
+                    "recommender": trained[own, model_seed].key,
+                    "evidence": {e.name: e.key for e in evidence if e.model_seed == model_seed},
+                    "explain": block.model_dump(mode="json"),
+                    "max_users": pipeline.evaluate.max_users,
+                    "root": pipeline.seed,
+                    **writes,
+                },
+                seed=spawn_seed(model_seed, f"explain/{own}"),
+                label=own,
+                model_seed=model_seed,
+                device=guess_device(pipeline.compute.device),
+                standing_on=(
+                    (f"llm: {self.loaded.components['explain/llm'].identity}",) if writes else ()
+                ),
+            )
+
+    def _standing_on(self, label: str) -> tuple[str, ...]:
+        parts = self.loaded.parts(label).items()
+        return tuple(f"{place}: {part.component.identity}" for place, part in parts)
+
     def _train(
         self,
         label: str,
@@ -340,6 +344,7 @@ class _Planner:
         split: PlannedStage,
         encoded: Sequence[PlannedStage],
         trained: Mapping[tuple[str, int], PlannedStage],
+        evidence: Sequence[PlannedStage],
     ) -> PlannedStage:
         """Plans the training of a recommender: of its own, an alignment, or a prompt."""
         pipeline = self.loaded.pipeline
@@ -355,6 +360,8 @@ class _Planner:
             parts["features"] = {stage.name: stage.key for stage in encoded}
         if role == "prompt":
             parts["retrieval"] = trained[self.loaded.retrieval_label, model_seed].key
+            found = {e.name: e.key for e in evidence if e.model_seed == model_seed}
+            parts |= {"evidence": found} if found else {}
         elif role == "align":
             parts["control"] = pipeline.control_of(label)
             parts["backbone"] = trained[self.loaded.backbone_label, model_seed].key
@@ -375,10 +382,7 @@ class _Planner:
             if workers
             else guess_device(pipeline.compute.device),
             workers=workers,
-            standing_on=tuple(
-                f"{place}: {part.component.identity}"
-                for place, part in self.loaded.parts(label).items()
-            ),
+            standing_on=self._standing_on(label),
         )
 
     def _keeps_validation(self) -> bool:

@@ -66,19 +66,35 @@ def results_of(
         curves={name: _curve(documents, table[name]["ndcg@10"]) for name in names},
         drift=[window["window"] for window in first["windows"] if window["drift"]],
         forgetting={
-            name: Forgetting(
-                before=float(np.mean([d["probe"]["before"][name] for d in documents])),
-                after=float(np.mean([d["probe"]["after"][name] for d in documents])),
-            )
+            name: _forgetting([d["probe"] for d in documents], documents, name)
             for name in names
             if first["probe"]["before"]
         },
+        probed=[w["window"] for w in first["windows"] if w["retained"]],
+        cost={name: float(np.mean([d["cost"][name] for d in documents])) for name in names},
         update_ms=float(
             np.median([window["update_ms"] for d in documents for window in d["windows"]])
         )
         if first["windows"]
         else 0.0,
         seconds=float(np.mean([d["seconds"] for d in documents])),
+    )
+
+
+def _forgetting(
+    probes: Sequence[Mapping[str, Any]], documents: Sequence[Mapping[str, Any]], name: str
+) -> Forgetting:
+    """Every seed has a sample of its own, so their errors are taken for independent."""
+    before, after = (
+        float(np.mean([probe[when][name] for probe in probes])) for when in ("before", "after")
+    )
+    error = math.sqrt(sum(probe["error"][name] ** 2 for probe in probes)) / len(probes)
+    rows = [[w["retained"][name] for w in d["windows"] if w["retained"]] for d in documents]
+    return Forgetting(
+        before=before,
+        after=after,
+        ci95=_interval((after - before - 1.96 * error, after - before + 1.96 * error)),
+        during=np.mean(rows, axis=0).tolist(),
     )
 
 

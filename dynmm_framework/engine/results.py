@@ -30,6 +30,7 @@ from dynmm_framework.data.tables import Dataset, Histories
 from dynmm_framework.engine.content import Aligned, seen_features
 from dynmm_framework.engine.context import RunContext, Surroundings, connected
 from dynmm_framework.engine.device import guess_device
+from dynmm_framework.engine.evidence import offered, run_evidence
 from dynmm_framework.engine.fitting import STATE_FILE
 from dynmm_framework.engine.keeping import FEATURES, METRICS_FILE, TRAINING_FILE
 from dynmm_framework.engine.metrics import MetricsDocument
@@ -43,6 +44,7 @@ from dynmm_framework.specs import Component, did_you_mean
 
 if TYPE_CHECKING:
     from dynmm_framework.engine.vectors import Known, Vectors
+    from dynmm_framework.explain.source import EvidenceSource
     from dynmm_framework.online.recommender import OnlineRecommender
     from dynmm_framework.protocols import Backbone, Recommender
 
@@ -301,7 +303,8 @@ class Run:
         under = (pipeline.own("align") if role == "prompt" else None) or pipeline.own("fit") or ""
         base = self._restored(self._component(under), under, seed)
         if role == "prompt":
-            restored.attach(base)
+            source = run_evidence(self, seed, base)
+            restored.attach(base, **offered(restored.attach, source))
             return restored
         features = {
             name: Encoded.load(self.folder / FEATURES / name).features
@@ -309,6 +312,28 @@ class Run:
         }
         seen = seen_features(features, control, seed=pipeline.seed)
         return Aligned.attached(restored, seen, base)
+
+    def evidence(self, *, seed: int | None = None) -> EvidenceSource | None:
+        """Returns what finds evidence for this run's recommendations; ``None`` without extractors.
+
+        Example::
+
+            source = run.evidence()
+            found = source.find(histories, candidates)
+            source.facts(found)  # what is cited, in words and numbers
+
+        Args:
+            seed: The model seed; the first one by default.
+
+        Raises:
+            ArtifactError: If the run has no such seed.
+            PluginError: If the plugin of an extractor is not installed any more.
+        """
+        pipeline = Pipeline.model_validate(self.manifest.pipeline)
+        if not pipeline.extractors:
+            return None
+        label, seed = self._chosen(pipeline.own("align") or pipeline.own("fit"), seed)
+        return run_evidence(self, seed, self._restored(self._component(label), label, seed))
 
     def online(self, *, seed: int | None = None) -> OnlineRecommender:
         """Returns the run's recommender, learning from events that come after the run's data.
@@ -379,13 +404,69 @@ class Run:
             if item >= 0
         ]
 
-    def _known(self, user: str) -> Histories:
+    def explain(
+        self,
+        user: str,
+        items: Iterable[str] | None = None,
+        *,
+        k: int = 3,
+        seed: int | None = None,
+    ) -> list[dict[str, Any]]:
+        """Explains recommendations to a user of the dataset by the evidence for them.
+
+        Every title, attribute, number and quotation of a sentence is a claim that rests on records
+        of evidence, which are named by their ids; ``item`` stands for the item itself.
+
+        Example::
+
+            for found in run.explain("42"):
+                found["sentence"], found["claims"], found["evidence"]
+
+        Args:
+            user: A raw user id; all of the user's interactions are taken as known.
+            items: Raw ids of the items to explain; the best recommendations by default.
+            k: Number of recommendations, without ``items``.
+            seed: The model seed; the first one by default.
+
+        Returns:
+            Records ``{"user", "item", "title", "rank", "score", "form", "sentence", "claims",
+            "evidence", "writer", "fallback", "draft"}``, in the order of ``items``, or best first.
+
+        Raises:
+            ArtifactError: If the run's pipeline has no ``evidence``.
+            DataError: If the user or an item does not exist, the user has no history, or has an
+                item already.
+        """
+        from dynmm_framework.engine.explaining import explain_run
+
+        return explain_run(self, user, items, k=k, seed=seed)
+
+    @cached_property
+    def explanations(self) -> list[dict[str, Any]]:
+        """The explanations that the run made, as plain data; none without ``explain``."""
+        from dynmm_framework.explain.explanations import EXPLANATIONS_FILE, read_explanations
+
+        path = self.folder / EXPLANATIONS_FILE
+        return read_explanations(path) if path.is_file() else []
+
+    def known_history(self, user: str) -> Histories:
+        """Returns all that is known of a user of the dataset, as one history.
+
+        Raises:
+            DataError: If there is no such user.
+        """
+        users = self.folder / "data" / "users.parquet"
+        return self._known(user, hint=f"User ids are listed in {users}.")
+
+    def _known(
+        self, user: str, *, hint: str = "Someone new is served by --history 'item,item,…'."
+    ) -> Histories:
         row = pc.index(self.dataset.users["id"], value=str(user)).as_py()
         if row < 0:
             ids = self.dataset.users["id"].to_pylist()
             raise DataError(
                 f"dataset {self.dataset.name} has no user {user!r}{did_you_mean(user, ids)}",
-                hint="Someone new is served by --history 'item,item,…'.",
+                hint=hint,
             )
         return self.dataset.interactions.histories().take(np.array([row]))
 

@@ -59,6 +59,7 @@ def run(
         DynmmError: For anything that the user can mend.
     """
     runs_dir = Path(runs_dir)
+    loaded = loaded.without_search()
     display = Display(console)
     store = store_in(runs_dir)
     surroundings = Surroundings(loaded.catalogue, display, offline)

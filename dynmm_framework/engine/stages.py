@@ -37,14 +37,24 @@ from dynmm_framework.data.storage import (
     write_split,
 )
 from dynmm_framework.data.tables import Dataset, EvaluationSet, TrainingData
-from dynmm_framework.engine.content import Aligned, align, encode, prompt, seen_features
+from dynmm_framework.engine.content import (
+    Aligned,
+    align,
+    encode,
+    evidence,
+    prompt,
+    seen_features,
+)
 from dynmm_framework.engine.context import RunContext, Surroundings, connected
+from dynmm_framework.engine.evidence import EVIDENCE, offered
+from dynmm_framework.engine.explaining import explain
 from dynmm_framework.engine.fitting import STATE_FILE, fit
 from dynmm_framework.engine.plan import Plan, PlannedStage, StageKind
 from dynmm_framework.engine.robustness import rank_without
 from dynmm_framework.engine.seeds import spawn_rng
 from dynmm_framework.engine.streaming import stream
 from dynmm_framework.errors import StageError
+from dynmm_framework.explain.source import EvidenceSource
 from dynmm_framework.features.encoded import Encoded
 from dynmm_framework.protocols import IntArray, Validator, Workers
 from dynmm_framework.specs import split_metric
@@ -138,19 +148,23 @@ class Workbench:
         return self._sample(self.split.evaluation("test"), limit, "test")
 
     @cached_property
+    def valid(self) -> EvaluationSet:
+        """The validation users; empty if the split holds none out."""
+        limit = self.loaded.pipeline.evaluate.monitor_users
+        return self._sample(self.split.evaluation("valid"), limit, "valid")
+
+    @cached_property
     def validator(self) -> Validator | None:
         """Scores on validation users; ``None`` if the split holds none out."""
         from dynmm_framework.evaluation.evaluate import expand, make_validator
 
         if not len(self.split.valid):
             return None
-        evaluate = self.loaded.pipeline.evaluate
-        valid = self._sample(self.split.evaluation("valid"), evaluate.monitor_users, "valid")
-        family, k = split_metric(evaluate.monitor)
+        family, k = split_metric(self.loaded.pipeline.evaluate.monitor)
         spec = self.loaded.catalogue.metric(family)
         (request,) = expand([spec], [k] if k else [10])
         return make_validator(
-            valid,
+            self.valid,
             request,
             item_counts=self.split.train.item_counts(),
             items=self.dataset.items,
@@ -169,9 +183,12 @@ class Workbench:
         """Returns what a recommender may learn from.
 
         Args:
-            label: The recommender.
+            label: The recommender, or an extractor of evidence.
             validation: Give the validation targets too.
         """
+        if label.startswith(f"{EVIDENCE}/"):  # knows what the backbone knows
+            data = self.split.training_data(self.dataset.items, validation=self.refits)
+            return replace(data, features=self.features)
         data = self.split.training_data(self.dataset.items, validation=validation)
         needed = self.loaded.role(label) == "align"
         needed = needed or self.loaded.needs_features(label)
@@ -234,8 +251,31 @@ class Workbench:
             return self.aligned(label, model_seed)
         restored = self._restored(role, label, model_seed)
         if role == "prompt":
-            restored.attach(self.fitted(self.loaded.retrieval_label, model_seed))
+            source = self.evidence(label, model_seed)
+            base = self.fitted(self.loaded.retrieval_label, model_seed)
+            restored.attach(base, **offered(restored.attach, source))
         return restored
+
+    def evidence(self, label: str, model_seed: int) -> EvidenceSource | None:
+        """Returns the extractors of evidence as they were trained; ``None`` if there are none.
+
+        Args:
+            label: The recommender that is to be borne out. All extractors stand on the pipeline's
+                alignment, or else its backbone, and so find the same for every recommender.
+            model_seed: The model seed.
+        """
+        self.loaded.role(label)  # a recommender of this pipeline
+        names = self.loaded.pipeline.extractors
+        if not names:
+            return None
+        base = self.fitted(self.loaded.retrieval_label, model_seed)
+        found = {}
+        for name in names:
+            stage = self.plan.named(f"{EVIDENCE}/{name}/seed-{model_seed}")
+            found[name] = self.component(stage.label)
+            found[name].load_state(load_arrays(self.folder(stage) / STATE_FILE))
+            found[name].attach(base)
+        return EvidenceSource(found)
 
     def aligned(self, label: str, model_seed: int) -> Aligned:
         """Returns an alignment as it was trained, on its backbone and features."""
@@ -419,8 +459,10 @@ _WORK: Mapping[StageKind, Callable[[Workbench, PlannedStage, StageWriter], Meta]
     "encode": encode,
     "fit": _fit,
     "align": align,
+    "evidence": evidence,
     "prompt": prompt,
     "rank": _rank,
+    "explain": explain,
     "robustness": rank_without,
     "stream": stream,
 }

@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dynmm_framework.artifacts.atomic import read_json, write_json
 from dynmm_framework.artifacts.store import StageWriter
@@ -27,7 +27,8 @@ from dynmm_framework.protocols import Context, OnlineAdapter
 if TYPE_CHECKING:
     from dynmm_framework.engine.stages import Workbench
     from dynmm_framework.online.memory import VectorModel
-    from dynmm_framework.online.session import Session, WindowReport
+    from dynmm_framework.online.reports import WindowReport
+    from dynmm_framework.online.session import Session
     from dynmm_framework.online.strategies import Strategy
 
 STREAM_FILE = "stream.json"
@@ -53,8 +54,6 @@ EARLY: Final = 12
 """Windows after which the control ``frozen_early`` stops learning."""
 REFERENCE: Final[Mapping[str, str]] = {"adapter_static_prior": "static_prior"}
 """What a strategy is compared with, where that is not the adapter."""
-PROBE: Final = 1000
-"""Events from before the stream on which forgetting is measured."""
 
 Retrain = Callable[[Interactions], "VectorModel"]
 
@@ -67,7 +66,7 @@ class StreamParts:
         model: The trained model; stays as it is.
         split: A split with a stream.
         config: Settings.
-        adapter: Makes a new adapter.
+        adapter: Makes a new adapter of some settings.
         context: Seed and device.
         retrain: Trains the backbone again on interactions; ``None`` if that is not asked for.
         retrain_every: After how many windows.
@@ -76,7 +75,7 @@ class StreamParts:
     model: VectorModel
     split: Split
     config: OnlineConfig
-    adapter: Callable[[], OnlineAdapter]
+    adapter: Callable[[OnlineConfig], OnlineAdapter]
     context: Context
     retrain: Retrain | None = None
     retrain_every: int = 20
@@ -105,11 +104,15 @@ def make_session(parts: StreamParts, names: Iterable[str], *, kept: int | None =
     prior = Weights(static=config.prior)
     learners: dict[str, Learner] = {}
 
-    def adapter(name: str, weights: Weights, **changed: Any) -> Fusion:
+    def adapter(name: str, weights: Weights, own: OnlineConfig = config, **changed: Any) -> Fusion:
         if name not in learners:
-            learners[name] = Learner(parts.adapter(), base, config, parts.context, **changed)
-        half_life = config.guard_half_life
-        return Fusion(weights, learners[name], guarded=config.guard, half_life=half_life)
+            learners[name] = Learner(parts.adapter(own), base, own, parts.context, **changed)
+        half_life = own.guard_half_life
+        return Fusion(weights, learners[name], guarded=own.guard, half_life=half_life)
+
+    def variant(name: str) -> Fusion:
+        own = config.varied(config.variants()[name])
+        return adapter(name, Weights(popularity=own.popularity, transitions=own.transitions), own)
 
     makers: Mapping[str, Callable[[], Strategy]] = {
         OWN: lambda: adapter("own", whole),
@@ -125,6 +128,7 @@ def make_session(parts: StreamParts, names: Iterable[str], *, kept: int | None =
         "incremental_item_knn": lambda: IncrementalItemKNN(n),
         "session_knn": lambda: SessionKNN(n),
         RETRAIN: lambda: _retrained(parts),
+        **{name: partial(variant, name) for name in config.variants()},
     }
     names = list(dict.fromkeys(names))
     if unknown := [name for name in names if name not in makers]:
@@ -132,7 +136,8 @@ def make_session(parts: StreamParts, names: Iterable[str], *, kept: int | None =
             f"there is no strategy {', '.join(unknown)}", hint=f"There are: {', '.join(makers)}."
         )
     strategies = {name: makers[name]() for name in names}
-    return Session(base, config, strategies, list(learners.values()), kept=kept)
+    seed = parts.context.seed
+    return Session(base, config, strategies, list(learners.values()), kept=kept, seed=seed)
 
 
 def begin(session: Session, split: Split, *, everything: bool = False) -> None:
@@ -157,6 +162,7 @@ def stream(bench: Workbench, stage: PlannedStage, writer: StageWriter) -> Mappin
     config = settings_of(bench.loaded.configs["online"], registered.identity)
     names = [OWN, *(CONTROLS if block.controls else ("static",))]
     names += BASELINES if block.baselines else ()
+    names += config.variants() if block.ablations else ()
     names += [RETRAIN] if block.retrain_every else []
     ctx = bench.context(stage, writer)
     label = bench.loaded.retrieval_label
@@ -166,7 +172,7 @@ def stream(bench: Workbench, stage: PlannedStage, writer: StageWriter) -> Mappin
             model=bench.fitted(label, stage.model_seed),
             split=bench.split,
             config=config,
-            adapter=lambda: bench.loaded.catalogue.create(registered, config),
+            adapter=lambda own: bench.loaded.catalogue.create(registered, own),
             context=ctx,
             retrain=_retrainer(bench, stage, ctx) if block.retrain_every else None,
             retrain_every=block.retrain_every,
@@ -193,8 +199,6 @@ def met(
     """
     begin(session, split)
     frozen = session.base.digest()
-    probe = Probe.of(session, split)
-    before = probe.values(session)
     events = stream_of(split.test)
     started = time.perf_counter()
     size = session.config.rule.events or 1000
@@ -221,42 +225,26 @@ def met(
         "events": session.events,
         "skipped": session.skipped,
         "means": session.means,
-        "probe": {"events": len(probe), "before": before, "after": probe.values(session)},
+        "probe": _forgotten(session),
+        "cost": session.cost,
         "digest": session.digest(),
         "seconds": seconds,
     }
 
 
-class Probe:
-    """Events from before the stream, to see what a strategy has forgotten of them."""
-
-    def __init__(self, session: Session, sample: Events) -> None:
-        self._scene = session.memory.scene_of(sample) if len(sample) else None
-
-    @classmethod
-    def of(cls, session: Session, split: Split) -> Probe:
-        """Draws events that were held out, with histories as they are before the stream."""
-        held_out = stream_of(split.valid)
-        rng = np.random.default_rng(0)
-        chosen = rng.choice(len(held_out), min(PROBE, len(held_out)), replace=False)
-        return cls(session, held_out.take(np.sort(chosen)))
-
-    def __len__(self) -> int:
-        return 0 if self._scene is None else len(self._scene)
-
-    def values(self, session: Session) -> dict[str, float]:
-        """Returns NDCG@10 of every strategy on them, by its present state."""
-        from dynmm_framework.online.ranks import metrics_of, ranks_of
-
-        if self._scene is None:
-            return {}
-        scene = session.memory.renewed(self._scene)
-        found: dict[str, list[NDArray[np.float64]]] = {name: [] for name in session.strategies}
-        for chunk in scene.chunks():
-            for name, strategy in session.strategies.items():
-                ranks = ranks_of(strategy.score(chunk), chunk.people.known, chunk.targets)
-                found[name].append(metrics_of(ranks, [10])["ndcg@10"])
-        return {name: float(np.concatenate(parts).mean()) for name, parts in found.items()}
+def _forgotten(session: Session) -> dict[str, Any]:
+    """Returns NDCG@10 on the sample from before the stream, and the error of the difference."""
+    after = session.probe.values(session.memory, session.strategies)
+    n = len(session.probe)
+    return {
+        "events": n,
+        "before": {name: float(values.mean()) for name, values in session.before.items()},
+        "after": {name: float(values.mean()) for name, values in after.items()},
+        "error": {
+            name: float((values - session.before[name]).std() / np.sqrt(n))
+            for name, values in after.items()
+        },
+    }
 
 
 def settings_of(config: Any, identity: str) -> OnlineConfig:
@@ -297,7 +285,7 @@ def _retrained(parts: StreamParts) -> Strategy:
 
     if parts.retrain is None:
         raise StageError("nothing is known of how to train the backbone again")
-    train = parts.split.train_and_valid
+    train = parts.split.train
     return Retrained(
         parts.model, train, parts.retrain, every=parts.retrain_every, prior=parts.config.prior
     )

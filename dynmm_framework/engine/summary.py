@@ -16,6 +16,7 @@ from dynmm_framework.config.protocols import AUCProtocol
 from dynmm_framework.engine.metrics import (
     Comparison,
     Efficiency,
+    ExplanationResults,
     MetricsDocument,
     MetricValue,
     Missing,
@@ -71,6 +72,16 @@ def summarise(bench: Workbench) -> MetricsDocument:
         comparisons=list(_comparisons(bench, values)),
         robustness=list(_robustness(bench)),
         stream=summarise_stream(bench),
+        explanations={
+            str(stage.model_seed): ExplanationResults.model_validate(
+                {
+                    name: value
+                    for name, value in read_result(bench.folder(stage)).items()
+                    if name != "schema_version"
+                }
+            )
+            for stage in bench.plan.of_kind("explain")
+        },
         efficiency={label: _efficiency(bench, label) for label in pipeline.recommenders},
         users=users,
         notes={protocol: list(lines) for protocol, lines in notes.items() if lines},

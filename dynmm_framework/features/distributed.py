@@ -7,11 +7,8 @@ and so the vectors, are the same bit by bit. Processes and machines must see the
 from __future__ import annotations
 
 import hashlib
-import logging
-import os
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +17,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from dynmm_framework.cluster import ray_cluster
 from dynmm_framework.config.parts import PartRef
 from dynmm_framework.errors import ArtifactError, DynmmError, StageError
 from dynmm_framework.features.batches import (
@@ -31,9 +29,6 @@ from dynmm_framework.features.batches import (
 from dynmm_framework.features.contents import Content
 from dynmm_framework.features.media import Stamp
 from dynmm_framework.protocols import Context, ModalityEncoder, Precision, Workers
-
-OBJECT_STORE = 256 << 20
-"""Bytes of shared memory of a cluster that is started here; only paths, texts and vectors pass."""
 
 _SCHEMA = pa.schema(
     [
@@ -197,15 +192,6 @@ def encode_with_ray(
         StageError: If the encoder fails on all inputs, or the cluster cannot be reached.
         ArtifactError: If Ray is not installed, or the encoder cannot be loaded in a worker.
     """
-    try:
-        import ray
-        import ray.data
-    except ImportError as error:
-        raise ArtifactError(
-            "compute.engine is ray, and Ray is not installed",
-            hint="Install it: pip install 'dynmm-framework[ray]'",
-        ) from error
-
     on_gpu = ctx.device.startswith("cuda")
     surroundings = WorkerContext(
         ctx.stage,
@@ -215,7 +201,10 @@ def encode_with_ray(
         ctx.workdir,
         offline=ctx.offline,
     )
-    with _cluster(address, ctx.stage, n_workers):
+    with ray_cluster(address, what=f"stage {ctx.stage}", cpus=n_workers):
+        import ray
+        import ray.data
+
         resources: Mapping[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
         cores = max(1, int(resources.get("CPU", 1)))
         # More actors than cores or shards would wait for ever, or for nothing.
@@ -246,37 +235,6 @@ def encode_with_ray(
             assert isinstance(table, pa.Table)
             for row in table.to_pylist():
                 yield _vectors(row, name)
-
-
-@contextmanager
-def _cluster(address: str | None, stage: str, n_workers: int) -> Iterator[None]:
-    """Connects to a cluster, or starts one here, for as long as the block runs."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    import ray
-
-    if ray.is_initialized():
-        yield
-        return
-    address = address or os.environ.get("RAY_ADDRESS") or "local"
-    own: dict[str, Any] = {}
-    if address == "local":
-        own = {
-            "num_cpus": max(n_workers, default_workers()),
-            "include_dashboard": False,
-            "object_store_memory": OBJECT_STORE,
-            "runtime_env": {"env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}},
-        }
-    try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **own)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise StageError(
-            f"stage {stage}: cannot reach Ray at {address}: {error}",
-            hint="Start a cluster with `ray start --head`, or leave compute.address out.",
-        ) from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
 
 
 def _pack(cut: Sequence[Content]) -> dict[str, Any]:

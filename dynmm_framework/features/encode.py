@@ -101,6 +101,13 @@ def encode_items(
         )
     started = time.perf_counter()
     if isinstance(encoder, FeatureReader):
+        if fields or files:
+            setting = "fields" if fields else "media"
+            raise ConfigError(
+                f"encoder {name} reads vectors that exist already, so {setting} would change"
+                " nothing",
+                hint=f"Leave encoders.….{setting} out, or name an encoder that makes vectors.",
+            )
         features = encoder.read(items, ctx)
         reasons = ["" if has else "not among the features" for has in features.present]
         ids = items.column("id").to_pylist()

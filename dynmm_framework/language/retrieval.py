@@ -82,8 +82,8 @@ class Retrieval:
         self._vectors = vectors
         self.items = as_array(vectors.item_vectors())
         self.mean, self.scale = mean, scale
-        centre, spread = _measured(self.items)
-        self.standard_items: FloatArray = (self.items - centre) / spread
+        self._centre, self._spread = _measured(self.items)
+        self.standard_items = self.standardised_items(self.items)
 
     @classmethod
     def measured(cls, vectors: Vectors, histories: Histories) -> Retrieval:
@@ -108,6 +108,18 @@ class Retrieval:
         """Returns users' vectors as a language model gets them, ``(n, d)``."""
         out: FloatArray = (users - self.mean) / self.scale
         return out
+
+    def standardised_items(self, vectors: FloatArray) -> FloatArray:
+        """Returns vectors of the items' space as a language model gets them, ``(n, d)``."""
+        out: FloatArray = (vectors - self._centre) / self._spread
+        return out
+
+    def given(self, histories: Histories, candidates: IntArray) -> Asked:
+        """Returns users and items for each, ``(len(histories), C)``, as they are given."""
+        vectors = self.users(histories)
+        base = np.einsum("nd,ncd->nc", vectors, self.items[candidates])
+        none = np.full(len(histories), -1, np.int64)
+        return Asked(histories, self.standardised(vectors), candidates, base, none)
 
     def asked(
         self,

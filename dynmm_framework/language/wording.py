@@ -34,7 +34,7 @@ class PromptTemplate(Block):
     """Before the soft token of the user."""
     history: Opening = "\n<HIST> Chosen so far, oldest first:"
     """Before the items of the history."""
-    evidence: Opening = "\n<EVID>"
+    evidence: Opening = "\nEvidence:"
     """Before the soft tokens of the evidence."""
     candidates: Opening = "\n<CANDS> To choose from:"
     """Before the candidates."""

@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from dynmm_framework.artifacts.arrays import load_arrays, read_metadata, save_arrays
 from dynmm_framework.errors import ArtifactError
 from dynmm_framework.online.memory import below
-from dynmm_framework.online.session import Session, WindowReport
+from dynmm_framework.online.reports import WindowReport
+from dynmm_framework.online.session import Session
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _SESSION, _MORE = "session", "more"
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator
 
@@ -65,6 +66,11 @@ class OnlineConfig(Block):
     """Events of one user with one item in one window that count; further ones are skipped."""
     per_user: Size = 1000
     """Events of one user in one window that count."""
+    probe: Count = 1000
+    """Events, drawn from those held out before the stream and at most a fifth of them, that
+    nothing is ever learned from: on them it is measured what the stream makes forget."""
+    probe_every: Count = 10
+    """Windows between two such measurements; 0 measures only before and after the stream."""
     horizon_days: Annotated[float, Field(gt=0)] = 365.0
     """An event this much after the newest is taken for a wrong clock and skipped, unless ten in a
     row agree."""
@@ -82,3 +88,19 @@ class OnlineConfig(Block):
     @property
     def rule(self) -> WindowRule:
         return WindowRule.parse(self.window)
+
+    def variants(self) -> Mapping[str, Mapping[str, Any]]:
+        """Returns, for ablations, what is set otherwise, by the name of the strategy it makes.
+
+        What concerns the stream and not the adapter, as windows and half-lives, is shared by all
+        strategies and cannot vary.
+        """
+        return {}
+
+    def varied(self, changes: Mapping[str, Any]) -> Self:
+        """Returns the settings with some of them changed.
+
+        Raises:
+            pydantic.ValidationError: If a changed one is not valid.
+        """
+        return type(self).model_validate({**self.model_dump(), **changes})

@@ -22,11 +22,12 @@ class DriftWatch:
     :data:`REMEMBERED`: a restored watch is fed them again and goes on exactly as it would have.
 
     Args:
-        block: Events whose mean is one value.
+        block: Events whose mean is one value. More make it slow: ADWIN's bound falls with the
+            number of values. Fewer give alarms for the many events of one user at one moment.
         delta: ADWIN's confidence; smaller gives fewer alarms.
     """
 
-    def __init__(self, *, block: int = 25, delta: float = 0.002) -> None:
+    def __init__(self, *, block: int = 5, delta: float = 0.002) -> None:
         self.block, self.delta = block, delta
         self.alarms = 0
         self._values: list[float] = []

@@ -39,15 +39,20 @@ class Guard:
         """Trailing mean of each strength; zeros before the first window."""
         return self._sums / max(self._weight, 1e-12)
 
-    def observe(self, values: NDArray[np.float64]) -> None:
+    def observe(self, values: NDArray[np.float64], *, events: int | None = None) -> None:
         """Takes what each strength would have reached in a window.
 
         Args:
-            values: NDCG of every event, ``(strengths, n)``.
+            values: NDCG of every event, or of a sample of them, ``(strengths, n)``.
+            events: Events of the window; ``None`` for ``n``.
         """
-        fading = 0.5 ** (values.shape[1] / self.half_life)
-        self._sums = self._sums * fading + values.sum(axis=1)
-        self._weight = self._weight * fading + values.shape[1]
+        n = values.shape[1]
+        events = n if events is None else events
+        if not n:
+            return
+        fading = 0.5 ** (events / self.half_life)
+        self._sums = self._sums * fading + values.sum(axis=1) * (events / n)
+        self._weight = self._weight * fading + events
 
     def get_state(self) -> State:
         return {"sums": self._sums, "weight": np.asarray(self._weight)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -45,10 +45,12 @@ class HistoryStore:
 
     def extend(self, events: Events) -> None:
         """Adds events, in their order, which is that of time."""
-        for user, items in _by_user(events).items():
-            known = self._items.pop(user, None)  # comes last again: the newest user
-            joined = items if known is None else np.concatenate([known, items])
-            self._items[user] = joined[-self.longest :]
+        store, longest = self._items, self.longest
+        for user, items in _by_user(events):
+            known = store.pop(user, None)  # comes last again: the newest user
+            # A copy, as a part of all events of a window would keep all of them.
+            joined = items.copy() if known is None else np.concatenate((known, items))
+            store[user] = joined if len(joined) <= longest else joined[-longest:].copy()
         while len(self._items) > self.most:
             del self._items[next(iter(self._items))]
 
@@ -117,11 +119,13 @@ class HistoryStore:
         )
 
 
-def _by_user(events: Events) -> Mapping[int, IntArray]:
-    """Returns every user's items, users in the order of their last event."""
+def _by_user(events: Events) -> Iterator[tuple[int, IntArray]]:
+    """Yields every user's items, users in the order of their last event."""
     order = np.argsort(events.users, kind="stable")
     users, items = events.users[order], events.items[order]
-    distinct, first = np.unique(users, return_index=True)
-    parts = np.split(items, first[1:]) if len(distinct) else []
-    ends = np.append(first[1:], len(users))[: len(distinct)] - 1
-    return {int(distinct[row]): parts[row] for row in np.argsort(order[ends]).tolist()}
+    ends = np.append(np.flatnonzero(users[1:] != users[:-1]) + 1, len(users))[: len(users)]
+    begins = np.append(0, ends[:-1])[: len(ends)]
+    by_last = np.argsort(order[ends - 1])
+    columns = (users[begins], begins, ends)
+    for user, begin, end in zip(*(part[by_last].tolist() for part in columns), strict=True):
+        yield user, items[begin:end]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -82,43 +82,72 @@ def _seconds(value: Any) -> int | None:
 
 
 class Vocabulary:
-    """Identifiers of a source and the numbers that stand for them; users may be added.
+    """Identifiers of a source and the numbers that stand for them; users come and go.
 
     Args:
         items: Identifiers of all items, in the order of their numbers.
-        users: Identifiers of the users known at first, likewise.
+        users: Identifiers of the users known at first, likewise; they are never forgotten.
     """
 
     def __init__(self, items: Sequence[str], users: Sequence[str]) -> None:
         self.items = {str(name): number for number, name in enumerate(items)}
-        self.users = {str(name): number for number, name in enumerate(users)}
-        self.at_first = len(self.users)
+        self._first = {str(name): number for number, name in enumerate(users)}
+        self._new: dict[str, int] = {}
+        self._next = len(self._first)
+
+    def __len__(self) -> int:
+        """Number of users known."""
+        return len(self._first) + len(self._new)
+
+    def user(self, name: str) -> int:
+        """Returns a user's number, -1 for one who is not known; from any thread."""
+        number = self._first.get(name)
+        return self._new.get(name, -1) if number is None else number
 
     def numbered(self, events: Iterable[RawEvent | None]) -> tuple[Events, int]:
         """Returns events by number, -1 for unknown items, and how many were malformed.
 
         Unknown users become known.
         """
-        rows, malformed = [], 0
+        users: list[int] = []
+        items: list[int] = []
+        times: list[int] = []
+        known, malformed = self.items, 0
         for event in events:
             if event is None:
                 malformed += 1
                 continue
-            item = self.items.get(event.item, -1)
+            item = known.get(event.item, -1)
             # A user of whom only unknown items are seen need not be remembered.
-            new = len(self.users) if item >= 0 else 0
-            user = self.users.setdefault(event.user, new) if item >= 0 else 0
-            rows.append((user, item, event.time))
-        columns = np.asarray(rows, np.int64).reshape(-1, 3).T
-        return Events.of(*columns), malformed
+            users.append(self._numbered(event.user) if item >= 0 else 0)
+            items.append(item)
+            times.append(event.time)
+        return Events.of(users, items, times), malformed
+
+    def keep(self, users: Container[int]) -> None:
+        """Forgets the names of users who came later and are not among these."""
+        # Replaced, not changed: other threads read it.
+        self._new = {name: number for name, number in self._new.items() if number in users}
+
+    def _numbered(self, name: str) -> int:
+        number = self.user(name)
+        if number < 0:
+            number = self._new[name] = self._next
+            self._next += 1
+        return number
 
     def get_state(self) -> State:
-        text = json.dumps(list(self.users)[self.at_first :]).encode()
-        return {"new_users": np.frombuffer(text, np.uint8)}
+        text = json.dumps(list(self._new)).encode()
+        return {
+            "new_users": np.frombuffer(text, np.uint8),
+            "numbers": np.fromiter(self._new.values(), np.int64, len(self._new)),
+            "next": np.asarray(self._next, np.int64),
+        }
 
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
-        for name in json.loads(state["new_users"].tobytes().decode()):
-            self.users[name] = len(self.users)
+        names = json.loads(state["new_users"].tobytes().decode())
+        self._new = dict(zip(names, state["numbers"].tolist(), strict=True))
+        self._next = int(state["next"])
 
 
 class Intake:

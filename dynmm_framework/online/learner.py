@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dynmm_framework.online.config import OnlineConfig
-from dynmm_framework.online.lesson import Lesson, Summary
+from dynmm_framework.online.lesson import Lesson, People, Summary
 from dynmm_framework.online.memory import FrozenBase, Scene, below
 from dynmm_framework.online.replay import Replay
 from dynmm_framework.protocols import Context, OnlineAdapter, State
@@ -57,14 +57,13 @@ class Learner:
         """Returns the corrected latents of all items, ``(n_items, d)``."""
         if self._table is None:
             self._table = torch.from_numpy(
-                self.adapter.correct_items(self.summary_of(scene.summary))
+                self.adapter.correct_items(self.summary_of(scene.summaries))
             )
         return self._table
 
-    def corrected(self, scene: Scene) -> Tensor:
-        """Returns corrected scores, ``(n, n_items)``, at full strength."""
-        users = torch.from_numpy(self.adapter.correct_users(scene.people))
-        return users @ self.table(scene).T
+    def users(self, scene: Scene) -> Tensor:
+        """Returns the corrected latents of the users of a scene, ``(n, d)``."""
+        return torch.from_numpy(self.adapter.correct_users(self._people(scene)))
 
     def learn(self, scene: Scene, *, rate: float = 1.0) -> Mapping[str, float]:
         """Learns a window that has been predicted.
@@ -99,12 +98,19 @@ class Learner:
         self._table = None
         self.replay.offer(self._lesson(scene))
 
-    def summary_of(self, summary: Summary) -> Summary:
-        """Returns a summary as the adapter sees it."""
+    def summary_of(self, summaries: Mapping[int, Summary]) -> Summary:
+        """Returns the summary that the adapter sees, as it sees it."""
+        summary = summaries[self.config.span]
         return summary.silenced() if self.silent else summary
 
+    def _people(self, scene: Scene) -> People:
+        if not self.config.recent_users:
+            return scene.people
+        assert scene.lately is not None  # the memory serves these settings
+        return scene.lately
+
     def _lesson(self, scene: Scene) -> Lesson:
-        return Lesson(self.summary_of(scene.summary), scene.people, scene.targets)
+        return Lesson(self.summary_of(scene.summaries), self._people(scene), scene.targets)
 
     def get_state(self) -> State:
         state: dict[str, NDArray[Any]] = {

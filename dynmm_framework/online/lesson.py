@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,6 +63,34 @@ class People:
             self.vectors[rows], self.profiles[rows], self.seen[rows], self.known.take(rows)
         )
 
+    def lately(self, recent: Histories, items: FloatArray) -> People:
+        """Returns the same users with profiles of what they chose in the last window alone.
+
+        Args:
+            recent: That, ``(n,)``.
+            items: Vectors of all items, ``(n_items, d)``.
+        """
+        longest = int(recent.lengths.max(initial=1))
+        profiles = profiles_of(recent, items, last=longest)
+        return People(self.vectors, profiles, recent.lengths > 0, self.known)
+
+    @classmethod
+    def joined(cls, parts: Sequence[People]) -> People:
+        """Returns the users of several, one after another; there has to be at least one."""
+        known = [part.known for part in parts]
+        lengths = np.concatenate([histories.lengths for histories in known])
+        whole = Histories(
+            np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+            np.concatenate([histories.items for histories in known]),
+            known[0].n_items,
+        )
+        return cls(
+            np.concatenate([part.vectors for part in parts]),
+            np.concatenate([part.profiles for part in parts]),
+            np.concatenate([part.seen for part in parts]),
+            whole,
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Lesson:
@@ -120,11 +148,12 @@ def profiles_of(histories: Histories, items: FloatArray, *, last: int = 20) -> F
     Returns:
         ``(n, 1 + d)`` float32: log1p of the length, and the mean; zeros for an empty history.
     """
+    import scipy.sparse as sp
+
     newest = histories.last(last)
-    sums = np.zeros((len(histories), items.shape[1]), np.float32)
-    filled = np.flatnonzero(newest.lengths)
-    if len(filled):
-        begins = newest.offsets[:-1][filled]
-        sums[filled] = np.add.reduceat(items[newest.items], begins, axis=0)
-    means = sums / np.maximum(newest.lengths, 1)[:, None]
-    return np.hstack([np.log1p(histories.lengths)[:, None], means]).astype(np.float32)
+    weights = (1 / np.maximum(newest.lengths, 1)).astype(np.float32)[newest.rows]
+    shape = (len(histories), len(items))
+    profiles = np.empty((len(histories), 1 + items.shape[1]), np.float32)
+    profiles[:, 0] = np.log1p(histories.lengths)
+    profiles[:, 1:] = sp.csr_matrix((weights, newest.items, newest.offsets), shape=shape) @ items
+    return profiles

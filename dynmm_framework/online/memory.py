@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -23,8 +23,8 @@ from dynmm_framework.online.priors import DecayedPopularity, DecayedTransitions
 from dynmm_framework.online.summaries import ItemSummaries
 from dynmm_framework.protocols import FloatArray, IntArray, Scores, State
 
-CELLS = 1 << 23
-"""Scores that are held at once."""
+CELLS = 1 << 20
+"""Scores that are held at once; few enough to stay in a processor's cache from pass to pass."""
 
 
 class VectorModel(Protocol):
@@ -82,16 +82,18 @@ class Scene:
 
     Attributes:
         base: The frozen base.
-        summary: Summary of the windows before.
+        summaries: Summaries of the windows before, by the windows that they span.
         people: The user before each event.
+        lately: The same by the last window alone, where an adapter asks for that.
         targets: What was chosen, ``(n,)`` int32.
         popularity: log(decayed events + 1) of all items, ``(n_items,)``.
         transitions: The decayed transitions, as they are before the window.
     """
 
     base: FrozenBase
-    summary: Summary
+    summaries: Mapping[int, Summary]
     people: People
+    lately: People | None
     targets: IntArray
     popularity: FloatArray
     transitions: DecayedTransitions = field(repr=False)
@@ -99,10 +101,10 @@ class Scene:
     def __len__(self) -> int:
         return len(self.targets)
 
-    @cached_property
-    def scores(self) -> Tensor:
-        """The base's scores, ``(n, n_items)``."""
-        return torch.from_numpy(self.people.vectors) @ self.base.table.T
+    @property
+    def vectors(self) -> Tensor:
+        """The base's vectors of the users, ``(n, d)``."""
+        return torch.from_numpy(self.people.vectors)
 
     @cached_property
     def following(self) -> Tensor:
@@ -116,15 +118,13 @@ class Scene:
             yield self
             return
         for start in range(0, len(self), size):
-            rows = np.arange(start, min(start + size, len(self)))
-            yield Scene(
-                self.base,
-                self.summary,
-                self.people.take(rows),
-                self.targets[rows],
-                self.popularity,
-                self.transitions,
-            )
+            yield self.take(np.arange(start, min(start + size, len(self))))
+
+    def take(self, rows: NDArray[Any]) -> Scene:
+        """Returns the chosen events, with the same that is known of items."""
+        lately = None if self.lately is None else self.lately.take(rows)
+        people = self.people.take(rows)
+        return replace(self, people=people, lately=lately, targets=self.targets[rows])
 
 
 class Memory:
@@ -137,6 +137,7 @@ class Memory:
 
     def __init__(self, base: FrozenBase, config: OnlineConfig) -> None:
         self.base, self.config = base, config
+        self.spans = {config.span}
         self.recent_users = config.recent_users
         n = base.n_items
         self.histories = HistoryStore(n, longest=config.history, most=config.known_users)
@@ -149,14 +150,18 @@ class Memory:
             last=config.transition_items,
             fading=config.transition_fading,
         )
-        self._summary: Summary | None = None
+        self._summaries: dict[int, Summary] = {}
 
-    @property
-    def summary(self) -> Summary:
-        """Summary of the windows so far."""
-        if self._summary is None:
-            self._summary = self.summaries.summary(span=self.config.span)
-        return self._summary
+    def serve(self, config: OnlineConfig) -> None:
+        """Has ready, from now on, what an adapter of these settings reads."""
+        self.spans.add(config.span)
+        self.recent_users |= config.recent_users
+
+    def summary(self, span: int) -> Summary:
+        """Returns the summary of so many windows up to now: 1, 6 or 24."""
+        if span not in self._summaries:
+            self._summaries[span] = self.summaries.summary(span=span)
+        return self._summaries[span]
 
     def scene(self, window: Window) -> Scene:
         """Returns a window as it is met, before anything of it is learned."""
@@ -164,35 +169,38 @@ class Memory:
 
     def scene_of(self, events: Events) -> Scene:
         """Returns events, by time, as they would be met now."""
-        return self._scene(self.histories.before(events), events.users, events.items)
+        known = self.histories.before(events)
+        # Events of one user and moment, half of what is rated on MovieLens, have one history.
+        moments = np.stack([events.users.astype(np.int64), events.times])
+        _, first, same = np.unique(moments, axis=1, return_index=True, return_inverse=True)
+        same = same.ravel()
+        people, lately = self._people(known.take(first), events.users[first])
+        people = replace(people.take(same), known=known)
+        if lately is not None:
+            lately = replace(lately.take(same), known=known)
+        return self.renewed(people, lately, events.items)
 
-    def renewed(self, scene: Scene) -> Scene:
-        """Returns a scene with the same users and targets, and what is known of items now."""
+    def renewed(self, people: People, lately: People | None, targets: IntArray) -> Scene:
+        """Returns users as they were once, with what is known of items now."""
         return Scene(
             self.base,
-            self.summary,
-            scene.people,
-            scene.targets,
+            {span: self.summary(span) for span in sorted(self.spans)},
+            people,
+            lately,
+            targets,
             self.popularity.log(),
             self.transitions,
         )
 
     def standing(self, users: IntArray, histories: Histories) -> Scene:
         """Returns users as they would be met now, without targets."""
-        return self._scene(histories, users, np.empty(0, np.int32))
+        return self.renewed(*self._people(histories, users), np.empty(0, np.int32))
 
-    def _scene(self, known: Histories, users: IntArray, targets: IntArray) -> Scene:
-        if self.recent_users:
-            lately = self.recent.of(users)
-            profiles = profiles_of(lately, self.base.items, last=self.config.history)
-            seen = lately.lengths > 0
-        else:
-            profiles = profiles_of(known, self.base.items)
-            seen = known.lengths > 0
-        people = People(self.base.users(known), profiles, seen, known)
-        return Scene(
-            self.base, self.summary, people, targets, self.popularity.log(), self.transitions
-        )
+    def _people(self, known: Histories, users: IntArray) -> tuple[People, People | None]:
+        vectors = self.base.users(known)
+        people = People(vectors, profiles_of(known, self.base.items), known.lengths > 0, known)
+        recent = self.recent.of(users) if self.recent_users else None
+        return people, None if recent is None else people.lately(recent, self.base.items)
 
     def remember(self, events: Events, *, size: int) -> Iterator[tuple[Events, Histories]]:
         """Takes events from before the stream, oldest first, in pieces of ``size``.
@@ -205,26 +213,29 @@ class Memory:
             known = self.histories.before(piece)
             self.summaries.remember(piece)
             self._count(piece, known)
+            self.histories.extend(piece)
             yield piece, known
 
-    def learn(self, window: Window, known: Histories) -> None:
+    def learn(self, window: Window, known: Histories, *, seen: Events | None = None) -> None:
         """Takes a finished window.
 
         Args:
             window: The window.
             known: The user's history before each event, as its scene had them.
+            seen: What belongs to histories, where that is more than what is counted.
         """
+        seen = window.events if seen is None else seen
         self.summaries.advance(window)
-        self._summary = None
+        self._summaries = {}
         self._count(window.events, known)
+        self.histories.extend(seen)
         if self.recent_users:
             self.recent = HistoryStore(self.base.n_items, longest=self.config.history)
-            self.recent.extend(window.events)
+            self.recent.extend(seen)
 
     def _count(self, events: Events, known: Histories) -> None:
         self.popularity.learn(events)
         self.transitions.learn(events, known)
-        self.histories.extend(events)
 
     def get_state(self) -> State:
         state: dict[str, NDArray[Any]] = {}
@@ -236,7 +247,7 @@ class Memory:
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
         for name in _PARTS:
             getattr(self, name).load_state(below(state, name))
-        self._summary = None
+        self._summaries = {}
 
 
 _PARTS = ("histories", "recent", "summaries", "popularity", "transitions")

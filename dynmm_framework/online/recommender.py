@@ -19,11 +19,12 @@ from dynmm_framework.evaluation.topk import largest
 from dynmm_framework.online.checkpoint import load_session, save_session
 from dynmm_framework.online.histories import HistoryStore
 from dynmm_framework.online.intake import Vocabulary, read_record
-from dynmm_framework.online.lesson import People, Summary, profiles_of
+from dynmm_framework.online.lesson import People, profiles_of
 from dynmm_framework.online.memory import FrozenBase, Scene
 from dynmm_framework.online.priors import DecayedTransitions
 from dynmm_framework.online.ranks import mask
-from dynmm_framework.online.session import Session, WindowReport
+from dynmm_framework.online.reports import WindowReport
+from dynmm_framework.online.session import Session
 from dynmm_framework.online.strategies import Fusion, Weights
 from dynmm_framework.protocols import FloatArray, IntArray, UserCorrection
 from dynmm_framework.specs import did_you_mean
@@ -43,7 +44,6 @@ class Snapshot:
         histories: Of all users, up to the last closed window.
         pending: Of users with events in the open window, these.
         recent: Histories within the last window, for adapters that read them; else ``None``.
-        summary: Summary of the windows so far.
         popularity: log(decayed events + 1), ``(n_items,)``.
         transitions: The decayed transitions.
     """
@@ -57,7 +57,6 @@ class Snapshot:
     histories: HistoryStore
     pending: HistoryStore
     recent: HistoryStore | None
-    summary: Summary
     popularity: FloatArray
     transitions: DecayedTransitions
 
@@ -71,7 +70,9 @@ class Snapshot:
         table = users = None
         if learner is not None and fusion.strength:
             table = torch.from_numpy(
-                learner.adapter.correct_items(learner.summary_of(memory.summary)).copy()
+                learner.adapter.correct_items(
+                    learner.summary_of({span: memory.summary(span) for span in memory.spans})
+                ).copy()
             )
             users = learner.adapter.user_correction()
         return cls(
@@ -84,7 +85,6 @@ class Snapshot:
             histories=memory.histories.copy(),
             pending=_pending(session),
             recent=memory.recent if memory.recent_users else None,
-            summary=memory.summary,
             popularity=memory.popularity.log(),
             transitions=copy.copy(memory.transitions),  # its matrices are replaced, not written
         )
@@ -100,25 +100,24 @@ class Snapshot:
 
     def scores_of(self, known: Histories, users: IntArray) -> Tensor:
         """Scores all items for histories, ``(n, n_items)``."""
-        lately = known if self.recent is None else self.recent.of(users)
-        people = People(
-            self.base.users(known),
-            profiles_of(lately, self.base.items),
-            lately.lengths > 0,
-            known,
-        )
+        vectors = self.base.users(known)
+        people = People(vectors, profiles_of(known, self.base.items), known.lengths > 0, known)
+        if self.recent is not None:
+            people = people.lately(self.recent.of(users), self.base.items)
         scene = Scene(
             self.base,
-            self.summary,
+            {},
             people,
+            None,
             np.empty(0, np.int32),
             self.popularity,
             self.transitions,
         )
         scores = self.weights(scene)
         if self.table is not None and self.users is not None:
-            corrected = torch.from_numpy(self.users(people)) @ self.table.T
-            scores = scores.add_(corrected - scene.scores, alpha=self.strength)
+            scores.addmm_(scene.vectors, self.base.table.T, alpha=-self.strength)
+            corrected = torch.from_numpy(self.users(people))
+            scores.addmm_(corrected, self.table.T, alpha=self.strength)
         return scores
 
 
@@ -154,6 +153,7 @@ class OnlineRecommender:
         self._items = list(vocabulary.items)
         self._titles = list(titles)
         self._lock = threading.Lock()
+        self._at_first = len(vocabulary)
         self._updates = 0
         self._snapshot = Snapshot.of(session, 0)
 
@@ -198,6 +198,7 @@ class OnlineRecommender:
             reports = list(self._session.push(numbered, malformed=malformed))
             if flush:
                 reports += self._session.flush()
+            self._forget_names()
             self._updates += 1
             # Only a window that was closed changes more than the histories of those who came.
             self._snapshot = (
@@ -227,7 +228,7 @@ class OnlineRecommender:
         if (user is None) == (history is None) or isinstance(history, str) or k < 1:
             raise DataError("recommend() takes a user or a list of items as history, and k >= 1")
         snapshot = self._snapshot
-        numbers = np.asarray([self._vocabulary.users.get(str(user), -1)], np.int32)
+        numbers = np.asarray([self._vocabulary.user(str(user))], np.int32)
         if history is None:
             scores, known = snapshot.scores(numbers)
         else:
@@ -274,6 +275,13 @@ class OnlineRecommender:
         """Returns a sha256 of all that was learned and counted."""
         with self._lock:
             return self._session.digest()
+
+    def _forget_names(self) -> None:
+        """Forgets the names of users whose histories are forgotten, now and then."""
+        session = self._session
+        if len(self._vocabulary) > 1.25 * (session.config.known_users + self._at_first):
+            pending = session.windower.pending.users.tolist()
+            self._vocabulary.keep({*session.memory.histories.users(), *pending})
 
     def _given(self, history: Iterable[str]) -> list[int]:
         found = []

@@ -28,7 +28,7 @@ class Retrained:
 
     Args:
         model: The model at first.
-        train: What it was trained on.
+        train: What it was trained on at first.
         retrain: Trains another one.
         every: Windows between two trainings.
         prior: Weight of log(training events + 1).
@@ -43,7 +43,8 @@ class Retrained:
         every: int,
         prior: float,
     ) -> None:
-        self.train, self.retrain, self.every, self.prior = train, retrain, every, prior
+        self.retrain, self.every, self.prior = retrain, every, prior
+        self.n_users, self.n_items = train.n_users, train.n_items
         self.base = FrozenBase(model, train.item_counts())
         self.windows = 0
         self.trainings = 0
@@ -51,7 +52,8 @@ class Retrained:
         self._events: list[Events] = []
 
     def prepare(self, events: Events, known: Histories) -> None:
-        """Has been trained on what was before the stream."""
+        """Keeps what was before the stream for the trainings to come."""
+        self._events.append(events)
 
     def warm_up(self, window: Window, scene: Scene) -> None:
         """Has been trained on what was before the stream."""
@@ -91,15 +93,13 @@ class Retrained:
     def _train(self) -> None:
         started = time.perf_counter()
         events = Events.joined(self._events)
-        old = self.train
+        self._events = [events]
         rows = Interactions(
-            users=np.concatenate([old.users, events.users]),
-            items=np.concatenate([old.items, events.items]),
-            n_users=max(old.n_users, int(events.users.max(initial=-1)) + 1),
-            n_items=old.n_items,
-            timestamps=None
-            if old.timestamps is None
-            else np.concatenate([old.timestamps, events.times]),
+            users=events.users,
+            items=events.items,
+            n_users=max(self.n_users, int(events.users.max(initial=-1)) + 1),
+            n_items=self.n_items,
+            timestamps=events.times,
         ).chronological()
         self.base = FrozenBase(self.retrain(rows), rows.item_counts())
         self.trainings += 1

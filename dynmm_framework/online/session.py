@@ -6,7 +6,7 @@ import hashlib
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,9 @@ from dynmm_framework.online.drift import DriftWatch
 from dynmm_framework.online.intake import Intake
 from dynmm_framework.online.learner import Learner
 from dynmm_framework.online.memory import FrozenBase, Memory, Scene, below
-from dynmm_framework.online.ranks import metrics_of, ranks_of
+from dynmm_framework.online.probe import Probe, drawn
+from dynmm_framework.online.ranks import Values, metrics_of, ranks_of
+from dynmm_framework.online.reports import WindowReport
 from dynmm_framework.online.strategies import Strategy
 from dynmm_framework.protocols import State
 from dynmm_framework.training.memory import keep_freed_memory
@@ -27,35 +29,6 @@ from dynmm_framework.training.memory import keep_freed_memory
 CUTOFFS = (5, 10, 20)
 BOOSTED = 10
 """Windows that are learned faster after an alarm."""
-
-
-@dataclass(frozen=True, slots=True)
-class WindowReport:
-    """What happened in one window.
-
-    Attributes:
-        window: Its number, from 1.
-        events: Events that counted.
-        time: Unix seconds of its last event.
-        metrics: By strategy: hit@k and ndcg@k before learning, means over events.
-        strength: λ that was served, by strategy with a guard.
-        losses: Of the last step of the first adapter.
-        predict_ms: Milliseconds to predict, all strategies together.
-        update_ms: Milliseconds to learn, likewise.
-        drift: Whether the first strategy's metric gave an alarm.
-        boosted: Whether the window was learned faster, after an alarm.
-    """
-
-    window: int
-    events: int
-    time: int
-    metrics: Mapping[str, Mapping[str, float]]
-    strength: Mapping[str, float] = field(default_factory=dict)
-    losses: Mapping[str, float] = field(default_factory=dict)
-    predict_ms: float = 0.0
-    update_ms: float = 0.0
-    drift: bool = False
-    boosted: bool = False
 
 
 class Session:
@@ -70,6 +43,7 @@ class Session:
         strategies: By name; the first is the one that is served and watched for drift.
         learners: Adapters of the strategies, each once.
         kept: Newest windows whose reports are kept; ``None`` for all.
+        seed: Seed by which the sample is drawn on which forgetting is measured.
     """
 
     def __init__(
@@ -80,10 +54,13 @@ class Session:
         learners: Sequence[Learner] = (),
         *,
         kept: int | None = None,
+        seed: int = 0,
     ) -> None:
-        self.base, self.config = base, config
+        self.base, self.config, self.seed = base, config, seed
         self.strategies, self.learners = dict(strategies), tuple(learners)
         self.memory = Memory(base, config)
+        for learner in self.learners:
+            self.memory.serve(learner.config)
         self.windower = Windower(config.rule)
         self.intake = Intake(base.n_items, horizon=int(config.horizon_days * 86400))
         self.watch = DriftWatch() if config.drift and self.strategies else None
@@ -91,13 +68,17 @@ class Session:
         self.offset = 0  # events that were taken in, skipped ones included
         self.reports: deque[WindowReport] = deque(maxlen=kept)
         self.totals: dict[str, dict[str, float]] = {}
+        self.probe = Probe()
+        self.before: dict[str, Values] = {}  # of every event of the probe, before the stream
+        self.cost: dict[str, float] = dict.fromkeys(self.strategies, 0.0)  # processor seconds
         self._boost = 0
 
     def begin(self, offline: Events, held_out: Events) -> None:
         """Takes what was before the stream.
 
         The windows of the held-out part, and the 24 before it, fill the summaries; those of the
-        held-out part fill the replay too, and the newest ``warm_up`` of them are learned.
+        held-out part fill the replay too, and the newest ``warm_up`` of them are learned. A sample
+        of the held-out events is left out of all of this, and measures what is forgotten.
 
         Args:
             offline: What the base was trained on.
@@ -114,25 +95,38 @@ class Session:
             known = self.memory.histories.before(window.events)
             self._prepare(window.events, known)
             self.memory.learn(window, known)
-        windows = list(windows_of(held_out, rule))
-        warm_up = len(windows) if self.config.warm_up is None else self.config.warm_up
-        for place, window in enumerate(windows):
-            scene = self.memory.scene(window)
-            learned = place >= len(windows) - warm_up
-            for strategy in self.strategies.values() if learned else ():
-                strategy.warm_up(window, scene)
-            for learner in self.learners:
-                if learned:
-                    learner.learn(scene)
-                else:
-                    learner.rehearse(scene)
-            self._prepare(window.events, scene.people.known)
-            self.memory.learn(window, scene.people.known)
+        self._rehearse(held_out)
         for learner in self.learners:
             learner.windows = 0
         # Whatever is older than what was trained on is late.
         last = max((int(part.times[-1]) for part in (offline, held_out) if len(part)), default=-1)
         self.intake.newest = last
+        self.before = self.probe.values(self.memory, self.strategies)
+
+    def _rehearse(self, held_out: Events) -> None:
+        windows = list(windows_of(held_out, self.config.rule))
+        warm_up = len(windows) if self.config.warm_up is None else self.config.warm_up
+        sampled = drawn(len(held_out), most=self.config.probe, seed=self.seed)
+        sample, start = [], 0
+        for place, window in enumerate(windows):
+            whole = self.memory.scene(window)
+            chosen = sampled[start : start + len(window.events)]
+            start += len(window.events)
+            sample.append(whole.take(chosen))
+            scene = whole.take(~chosen)
+            rest = replace(window, events=window.events.take(~chosen))
+            learned = place >= len(windows) - warm_up
+            for strategy in self.strategies.values() if learned and len(scene) else ():
+                strategy.warm_up(rest, scene)
+            for learner in self.learners:
+                if learned:
+                    learner.learn(scene)
+                else:
+                    learner.rehearse(scene)
+            known = scene.people.known
+            self._prepare(rest.events, known)
+            self.memory.learn(rest, known, seen=window.events)
+        self.probe.fill(sample)
 
     def _prepare(self, events: Events, known: Histories) -> None:
         for strategy in self.strategies.values():
@@ -175,7 +169,9 @@ class Session:
             if getattr(strategy, "guard", None) is not None
         }
         losses = self._learned(window, scene, rate=config.drift_boost if boosted else 1.0)
+        updated = time.perf_counter()
         self._boost = max(self._boost - 1, 0)
+        measured = config.probe_every and window.number % config.probe_every == 0
         report = WindowReport(
             window=window.number,
             events=len(window.events),
@@ -187,9 +183,10 @@ class Session:
             strength=strength,
             losses=losses,
             predict_ms=1000 * (predicted - started),
-            update_ms=1000 * (time.perf_counter() - predicted),
+            update_ms=1000 * (updated - predicted),
             drift=alarm,
             boosted=boosted,
+            retained=self.retained() if measured else {},
         )
         self.reports.append(report)
         yield report
@@ -200,7 +197,8 @@ class Session:
             for name, strategy in self.strategies.items():
                 scores = strategy.score(chunk)
                 ranks[name].append(ranks_of(scores, chunk.people.known, chunk.targets))
-                strategy.watch(chunk)
+        for strategy in self.strategies.values():
+            strategy.watch(scene)
         values = {
             name: dict(metrics_of(np.concatenate(found), CUTOFFS)) for name, found in ranks.items()
         }
@@ -211,12 +209,24 @@ class Session:
         return values
 
     def _learned(self, window: Window, scene: Scene, *, rate: float) -> Mapping[str, float]:
-        losses = [learner.learn(scene, rate=rate) for learner in self.learners]
-        for strategy in self.strategies.values():
+        losses, spent = [], {}
+        for learner in self.learners:
+            started = time.process_time()
+            losses.append(learner.learn(scene, rate=rate))
+            spent[id(learner)] = time.process_time() - started
+        for name, strategy in self.strategies.items():
+            started = time.process_time()
             strategy.learn(window, scene)
+            self.cost[name] += time.process_time() - started
+            self.cost[name] += spent.get(id(getattr(strategy, "learner", None)), 0.0)
         self.memory.learn(window, scene.people.known)
         self.events += len(window.events)
         return losses[0] if losses else {}
+
+    def retained(self) -> dict[str, float]:
+        """Returns NDCG@10 of every strategy on the sample from before the stream, as of now."""
+        found = self.probe.values(self.memory, self.strategies)
+        return {name: float(values.mean()) for name, values in found.items()}
 
     @property
     def means(self) -> dict[str, dict[str, float]]:
@@ -241,6 +251,7 @@ class Session:
             "memory": self.memory,
             "windower": self.windower,
             "intake": self.intake,
+            "probe": self.probe,
             **{f"learner{n}": learner for n, learner in enumerate(self.learners)},
             **{f"strategy{n}": strategy for n, strategy in enumerate(self.strategies.values())},
         }
@@ -252,6 +263,7 @@ class Session:
             sums = self.totals.get(name, {})
             values = [sums.get(metric, 0.0) for metric in metric_names()]
             state[f"totals{n}"] = np.asarray(values, np.float64)
+            state[f"before{n}"] = self.before.get(name, np.empty(0))
         return state
 
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
@@ -260,6 +272,7 @@ class Session:
         self.memory.load_state(below(state, "memory"))
         self.windower.load_state(below(state, "windower"))
         self.intake.load_state(below(state, "intake"))
+        self.probe.load_state(below(state, "probe"))
         if self.watch is not None:
             self.watch.load_state(below(state, "watch"))
         for n, learner in enumerate(self.learners):
@@ -268,6 +281,8 @@ class Session:
             strategy.load_state(below(state, f"strategy{n}"))
             values = state[f"totals{n}"].tolist()
             self.totals[name] = dict(zip(metric_names(), values, strict=True))
+            if len(self.probe):
+                self.before[name] = np.array(state[f"before{n}"])
 
     def digest(self) -> str:
         """Returns a sha256 of the state: equal streams of equal beginnings have equal ones."""

@@ -16,7 +16,7 @@ from dynmm_framework.data.windows import Events, Window
 from dynmm_framework.online.guard import Guard
 from dynmm_framework.online.learner import Learner
 from dynmm_framework.online.memory import Scene
-from dynmm_framework.online.ranks import metrics_of, ranks_of
+from dynmm_framework.online.ranks import metrics_of, ranks_at
 from dynmm_framework.protocols import State
 
 
@@ -36,7 +36,7 @@ class Strategy(Protocol):
         ...
 
     def watch(self, scene: Scene) -> None:
-        """Looks at events that have just been predicted, before anything is learned."""
+        """Looks at a window that has just been predicted, before anything is learned."""
         ...
 
     def learn(self, window: Window, scene: Scene) -> None:
@@ -64,15 +64,26 @@ class Weights:
     transitions: float = 0.0
     base: float = 1.0
 
-    def __call__(self, scene: Scene) -> Tensor:
-        """Returns the weighted sum, ``(n, n_items)``."""
-        scores = self.base * scene.scores if self.base else torch.zeros_like(scene.scores)
+    def __call__(self, scene: Scene, *, base: float | None = None) -> Tensor:
+        """Returns the weighted sum, ``(n, n_items)``.
+
+        Args:
+            scene: What is scored.
+            base: Weight of the base's scores instead of its own.
+        """
+        # As few passes over all scores as there can be: they cost more than the products.
+        row = torch.zeros(scene.base.n_items)
         if self.static:
-            scores += self.static * torch.from_numpy(scene.base.prior)
+            row += self.static * torch.from_numpy(scene.base.prior)
         if self.popularity:
-            scores += self.popularity * torch.from_numpy(scene.popularity)
+            row += self.popularity * torch.from_numpy(scene.popularity)
         if self.transitions:
-            scores += self.transitions * scene.following
+            scores = torch.add(row, scene.following, alpha=self.transitions)
+        else:
+            scores = row.repeat(len(scene.people), 1)
+        weight = self.base if base is None else base
+        if weight:
+            scores.addmm_(scene.vectors, scene.base.table.T, alpha=weight)
         return scores
 
 
@@ -84,6 +95,7 @@ class Fusion:
         learner: The adapter; ``None`` for none.
         guarded: Serve as much of the correction as its recent results support.
         half_life: Of the guard, in events.
+        watched: Most events of a window that the guard looks at.
     """
 
     def __init__(
@@ -93,10 +105,11 @@ class Fusion:
         *,
         guarded: bool = False,
         half_life: float = 10_000.0,
+        watched: int = 1024,
     ) -> None:
         self.weights, self.learner = weights, learner
         self.guard = Guard(half_life=half_life) if guarded and learner is not None else None
-        self._gains: list[NDArray[np.float64]] = []
+        self.watched = watched
 
     @property
     def strength(self) -> float:
@@ -108,33 +121,37 @@ class Fusion:
 
     def warm_up(self, window: Window, scene: Scene) -> None:
         """Lets the guard see what the adapter would have reached."""
-        for chunk in scene.chunks():
-            self.watch(chunk)
-        self.learn(window, scene)
+        self.watch(scene)
 
     def score(self, scene: Scene) -> Tensor:
-        scores, strength = self.weights(scene), self.strength
+        strength = self.strength
         if self.learner is None or strength == 0:
-            return scores
-        return scores.add_(self.learner.corrected(scene) - scene.scores, alpha=strength)
+            return self.weights(scene)
+        scores = self.weights(scene, base=self.weights.base - strength)
+        users, table = self.learner.users(scene), self.learner.table(scene)
+        return scores.addmm_(users, table.T, alpha=strength)
 
     def watch(self, scene: Scene) -> None:
-        """Notes for the guard what each strength would have reached on events just predicted."""
+        """Shows the guard what each strength would have reached on events just predicted.
+
+        Of more than ``watched`` events it looks at as many, evenly spread.
+        """
         if self.guard is None or self.learner is None:
             return
-        scores = self.weights(scene)
-        shift = self.learner.corrected(scene) - scene.scores
-        rows = []
-        for strength in self.guard.strengths:
-            tried = torch.add(scores, shift, alpha=strength)
-            ranks = ranks_of(tried, scene.people.known, scene.targets)
-            rows.append(metrics_of(ranks, [10])["ndcg@10"])
-        self._gains.append(np.stack(rows))
+        seen = scene
+        if len(scene) > self.watched:
+            seen = scene.take(np.arange(self.watched) * len(scene) // self.watched)
+        gains = []
+        for chunk in seen.chunks():
+            table, users = self.learner.table(chunk), self.learner.users(chunk)
+            shift = torch.addmm(chunk.vectors @ chunk.base.table.T, users, table.T, beta=-1)
+            known, strengths = chunk.people.known, self.guard.strengths
+            ranks = ranks_at(self.weights(chunk), shift, strengths, known, chunk.targets)
+            gains.append(metrics_of(ranks, [10])["ndcg@10"])
+        self.guard.observe(np.concatenate(gains, axis=1), events=len(scene))
 
     def learn(self, window: Window, scene: Scene) -> None:
-        if self.guard is not None:
-            self.guard.observe(np.concatenate(self._gains, axis=1))
-            self._gains = []
+        """Has nothing to learn: its adapter learns on its own."""
 
     def get_state(self) -> State:
         return {} if self.guard is None else self.guard.get_state()

@@ -12,6 +12,7 @@ from dynmm_framework.protocols.context import Context
 if TYPE_CHECKING:
     from dynmm_framework.data.features import Features
     from dynmm_framework.data.tables import Histories, TrainingData
+    from dynmm_framework.explain.source import EvidenceSource
     from dynmm_framework.online.lesson import Lesson, People, Summary
 
 
@@ -107,20 +108,32 @@ class OnlineAdapter(Adapter, Protocol):
 
 @runtime_checkable
 class PromptAdapter(Adapter, Protocol):
-    """Slot ``prompt``: a frozen language model re-ranks what latents retrieve (paper, 4.4)."""
+    """Slot ``prompt``: a frozen language model re-ranks what latents retrieve (paper, 4.4).
 
-    def fit(self, data: TrainingData, base: Retriever, ctx: Context) -> None:
+    The keyword ``evidence`` may be left out of both signatures: it is passed to what takes it
+    alone, and only in a pipeline that has extractors. An adapter without it ranks without.
+    """
+
+    def fit(
+        self,
+        data: TrainingData,
+        base: Retriever,
+        ctx: Context,
+        *,
+        evidence: EvidenceSource | None = None,
+    ) -> None:
         """Learns the adapter's parameters; everything else stays frozen.
 
         Args:
             data: Training interactions, and the items with their titles.
             base: What retrieves: a fitted backbone, or an alignment on one.
             ctx: The stage's context.
+            evidence: What finds evidence for users and candidates, if there are extractors.
         """
         ...
 
-    def attach(self, base: Retriever) -> None:
-        """Puts the adapter, restored by ``load_state``, on what retrieves."""
+    def attach(self, base: Retriever, *, evidence: EvidenceSource | None = None) -> None:
+        """Puts the adapter, restored by ``load_state``, on what retrieves, and on evidence."""
         ...
 
     def score(self, histories: Histories, candidates: IntArray | None = None) -> Scores:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dynmm_framework.data.features import Features
     from dynmm_framework.data.tables import Dataset, Histories, TrainingData
     from dynmm_framework.evaluation.outcome import Outcome
+    from dynmm_framework.explain.records import EvidenceTable, Fact
 
 
 @runtime_checkable
@@ -192,11 +193,51 @@ class FeatureReader(Protocol):
 
 
 @runtime_checkable
-class EvidenceExtractor(Protocol):
-    """Finds the facts on which a recommendation rests (paper, 4.3)."""
+class EvidenceExtractor(Stateful, Protocol):
+    """Finds the facts on which a recommendation rests (paper, 4.3).
 
-    def extract(self, pairs: IntArray, ctx: Context) -> Iterable[Mapping[str, Any]]:
-        """Returns records (user, item, kind, reference, score, source) for ``pairs`` ``(n, 2)``."""
+    What it learns of the items is its dictionary, made once in :meth:`fit` and stored with its
+    state; :meth:`extract` only looks up, so that evidence costs little beside a language model.
+
+    A dictionary that ages has a method ``refresh(recent)`` besides: it takes interactions that came
+    after training, or after the last refresh, as :class:`~dynmm_framework.data.tables.Interactions`
+    by time. What it then knows is part of its state.
+    """
+
+    def fit(self, data: TrainingData, base: Retriever, ctx: Context) -> None:
+        """Makes the dictionary.
+
+        Args:
+            data: Training interactions, items, and their features where there are any.
+            base: What recommends: a fitted backbone, or an alignment on one.
+            ctx: The stage's context.
+        """
+        ...
+
+    def attach(self, base: Retriever) -> None:
+        """Puts the extractor, restored by ``load_state``, on what recommends."""
+        ...
+
+    def extract(self, histories: Histories, candidates: IntArray) -> EvidenceTable:
+        """Finds evidence for pairs of users and items.
+
+        An item never speaks for itself, and no single other user is ever told of.
+
+        Args:
+            histories: The users.
+            candidates: Items for each of them, ``(len(histories), C)``.
+
+        Returns:
+            Records of some of the pairs; a pair without evidence has none.
+        """
+        ...
+
+    def facts(self, references: IntArray) -> Sequence[Fact]:
+        """Returns what references of :meth:`extract` are, in words and numbers."""
+        ...
+
+    def vectors(self, references: IntArray) -> FloatArray:
+        """Returns vectors of references in the space of the items' latents, ``(n, d)``; finite."""
         ...
 
 

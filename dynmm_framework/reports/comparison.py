@@ -143,7 +143,8 @@ def _notes(named: Mapping[str, Run]) -> Iterator[str]:
                     )
 
 
-def _same_task(a: Run, b: Run, protocol: str) -> bool:
+def same_task(a: Run, b: Run, protocol: str) -> bool:
+    """Tells whether two runs asked the same of the same users."""
     ours, theirs = a.manifest, b.manifest
     return (
         bool(ours.split_hash)
@@ -165,14 +166,14 @@ def _comparisons(
         rivals = [
             entry
             for entry in islice(entries, 1, None)
-            if protocol in recommenders[entry] and _same_task(run, entries[entry][0], protocol)
+            if protocol in recommenders[entry] and same_task(run, entries[entry][0], protocol)
         ]
         for metric in values:
             found = []
             for entry in rivals:
-                pair = _paired(
-                    _per_user(run, label, protocol, metric),
-                    _per_user(*entries[entry], protocol, metric),
+                pair = paired_values(
+                    user_values(run, label, protocol, metric),
+                    user_values(*entries[entry], protocol, metric),
                 )
                 if pair is not None:
                     found.append((entry, compare([pair[0]], [pair[1]])))
@@ -193,7 +194,7 @@ def _comparisons(
                 }
 
 
-def _per_user(run: Run, label: str, protocol: str, metric: str) -> PerUser | None:
+def user_values(run: Run, label: str, protocol: str, metric: str) -> PerUser | None:
     """Returns each user's value, averaged over seeds; ``None`` for metrics of whole lists."""
     import pyarrow.compute as pc
 
@@ -209,9 +210,10 @@ def _per_user(run: Run, label: str, protocol: str, metric: str) -> PerUser | Non
     return users[order], means[f"{metric}_mean"].to_numpy()[order].astype(np.float64)
 
 
-def _paired(
+def paired_values(
     a: PerUser | None, b: PerUser | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """Returns the values of the users that both have; ``None`` if there are none."""
     if a is None or b is None:
         return None
     _, ours, theirs = np.intersect1d(a[0], b[0], assume_unique=True, return_indices=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dynmm_framework.data.stats import dataset_stats
 from dynmm_framework.engine.prequential import stream_rows
+from dynmm_framework.reports.explanations import Card, cards, faithfulness_rows, result_rows
 from dynmm_framework.reports.groups import GROUPS, group_tables
 from dynmm_framework.reports.plots import Chart, Series, line_chart
 from dynmm_framework.reports.table import MetricTable, direction, metric_tables, protocol_title
@@ -60,6 +61,9 @@ class Content:
     missing: tuple[Grid, ...]
     stream: tuple[Grid, ...]
     stream_charts: tuple[Chart, ...]
+    explanations: tuple[Grid, ...]
+    cards: tuple[Card, ...]
+    explanation_notes: tuple[str, ...]
     efficiency: Grid
     stages: Grid
     data_log: Grid
@@ -93,6 +97,11 @@ def gather(run: Run) -> Content:
         missing=tuple(missing_tables(metrics)),
         stream=tuple(stream_tables(metrics)),
         stream_charts=tuple(_stream_charts(metrics)),
+        explanations=tuple(explanation_tables(metrics)),
+        cards=cards(run),
+        explanation_notes=tuple(
+            dict.fromkeys(n for r in metrics.get("explanations", {}).values() for n in r["notes"])
+        ),
         efficiency=_efficiency(metrics.get("efficiency", {})),
         stages=Grid(
             ("stage", "result", "computed in"),
@@ -311,16 +320,41 @@ def stream_tables(metrics: Mapping[str, Any]) -> Iterator[Grid]:
     )
     if results["forgetting"]:
         yield Grid(
-            ("strategy", "before the stream", "after it"),
+            ("strategy", "before the stream", "after it", "change", "95 % of the change"),
             tuple(
-                (name, number(found["before"]), number(found["after"]))
+                (name, number(found["before"]), number(found["after"]), *_change(found))
                 for name, found in results["forgetting"].items()
             ),
-            "NDCG@10 on events from before the stream, by the state before and after it",
+            "NDCG@10 on a sample from before the stream that nothing was learned from",
         )
     facts = [(reason, f"{count:,}") for reason, count in results["skipped"].items() if count]
     facts.append(("windows with an alarm of drift", ", ".join(map(str, results["drift"])) or DASH))
     yield Grid(("skipped, late or noticed", "events"), tuple(facts), "what came in")
+
+
+def _change(found: Mapping[str, Any]) -> tuple[str, str]:
+    """Returns what was lost or gained of the sample, and its interval, relative to before."""
+    before, bounds = found["before"], found.get("ci95")
+    if not before:
+        return DASH, DASH
+    words = f"{100 * (found['after'] / before - 1):+.1f} %"
+    if bounds is None:
+        return words, DASH
+    low, high = (100 * bound / before for bound in bounds)
+    return words, f"{low:+.1f} to {high:+.1f} %"
+
+
+def explanation_tables(metrics: Mapping[str, Any]) -> Iterator[Grid]:
+    """Arranges what was measured of explanations: a table for each model seed, and faithfulness."""
+    for seed, results in metrics.get("explanations", {}).items():
+        yield Grid(("what", "value"), tuple(result_rows(results)), f"explanations, seed {seed}")
+        rows = tuple(faithfulness_rows(results))
+        if rows:
+            yield Grid(
+                ("drop in probability", "cited", "random", "difference", "p", "users"),
+                rows,
+                f"evidence taken away (comprehensiveness) or kept alone (sufficiency), seed {seed}",
+            )
 
 
 def _stream_charts(metrics: Mapping[str, Any]) -> Iterator[Chart]:
@@ -333,6 +367,20 @@ def _stream_charts(metrics: Mapping[str, Any]) -> Iterator[Chart]:
     ]
     chart = line_chart(
         "NDCG@10 up to each window", series, x_label="window", y_label="NDCG@10, cumulative"
+    )
+    if chart is not None:
+        yield chart
+    windows = [0.0, *map(float, results.get("probed", []))]
+    series = [
+        Series(name, [*zip(windows, (found["before"], *found["during"]), strict=True)], slot)
+        for slot, (name, found) in enumerate(results["forgetting"].items())
+        if found.get("during")
+    ]
+    chart = line_chart(
+        "What is retained of the time before the stream",
+        series,
+        x_label="window",
+        y_label="NDCG@10 on the sample",
     )
     if chart is not None:
         yield chart

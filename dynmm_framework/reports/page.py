@@ -9,6 +9,8 @@ from dynmm_framework.reports.content import gather
 from dynmm_framework.reports.text import printable
 
 if TYPE_CHECKING:
+    from jinja2 import Environment
+
     from dynmm_framework.engine.results import Run
 
 REPORT_FILE = "report.html"
@@ -20,11 +22,17 @@ def render(run: Run) -> str:
     Raises:
         ArtifactError: If a file of the run is missing or damaged.
     """
+    content = gather(run)
+    return environment().get_template("page.html").render(content=content)
+
+
+def environment() -> Environment:
+    """Returns what renders templates: everything is quoted, and what is undefined is an error."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     from dynmm_framework.reports.text import metric_title
 
-    environment = Environment(
+    made = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=StrictUndefined,
@@ -32,9 +40,8 @@ def render(run: Run) -> str:
         lstrip_blocks=True,
         finalize=_clean,
     )
-    environment.filters["metric_title"] = metric_title
-    content = gather(run)
-    return environment.get_template("page.html").render(content=content)
+    made.filters["metric_title"] = metric_title
+    return made
 
 
 def write_report(run: Run) -> Path:

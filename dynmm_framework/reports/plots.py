@@ -34,11 +34,13 @@ class Series:
         label: Name in the legend.
         points: ``(x, y)`` in order of x; a ``y`` that is not finite breaks the line.
         slot: Number of the colour; series of one slot share a line of the legend.
+        joined: Whether the points are joined by a line; otherwise each is marked.
     """
 
     label: str
     points: Sequence[tuple[float, float | None]]
     slot: int
+    joined: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,8 +218,8 @@ def _line(line: Series, to_x: Callable[[float], float], to_y: Callable[[float], 
     return Line(
         colour=line.slot % N_COLOURS,
         dashed=line.slot >= N_COLOURS,
-        pieces=tuple(" ".join(piece) for piece in pieces if len(piece) > 1),
-        marks=tuple(marks) if len(marks) <= _MOST_MARKS else (),
+        pieces=tuple(" ".join(p) for p in pieces if len(p) > 1) if line.joined else (),
+        marks=tuple(marks) if len(marks) <= _MOST_MARKS or not line.joined else (),
     )
 
 

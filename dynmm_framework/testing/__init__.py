@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         EncoderConformance,
         FeatureReaderConformance,
     )
+    from dynmm_framework.testing.conformance.evidence import EvidenceConformance
     from dynmm_framework.testing.conformance.language_model import LanguageModelConformance
     from dynmm_framework.testing.conformance.online import OnlineConformance
     from dynmm_framework.testing.contexts import ContextFactory
@@ -52,6 +53,7 @@ __all__ = [
     "ContextFactory",
     "DatasetConformance",
     "EncoderConformance",
+    "EvidenceConformance",
     "FeatureReaderConformance",
     "LanguageModelConformance",
     "OnlineConformance",
@@ -65,6 +67,7 @@ _MODULES = {
     "ContextFactory": "contexts",
     "DatasetConformance": "conformance.dataset",
     "EncoderConformance": "conformance.encoder",
+    "EvidenceConformance": "conformance.evidence",
     "FeatureReaderConformance": "conformance.encoder",
     "LanguageModelConformance": "conformance.language_model",
     "OnlineConformance": "conformance.online",

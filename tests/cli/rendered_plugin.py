@@ -8,7 +8,9 @@ import sys
 import tomllib
 from pathlib import Path
 
-KINDS = ("backbone", "baseline", "encoder", "align", "online", "language_model", "dataset")
+KINDS = (
+    "backbone", "baseline", "encoder", "align", "online", "evidence", "language_model", "dataset",
+)  # fmt: skip
 """What the template knows: kinds, and the slots of adapters."""
 
 

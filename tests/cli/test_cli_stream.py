@@ -66,6 +66,17 @@ def test_the_runs_own_stream_is_shown_window_by_window(runs: Path):
     assert [row[0] for row in rows[-3:]] == ["adapter", "static", "retrain"]
 
 
+def test_the_adapter_meets_it_without_each_of_its_parts(runs: Path):
+    words = ("--compare", "adapter", "--ablations", "--windows", "2", "--json")
+    told = json.loads(invoke(runs, *words).stdout)
+    names = list(told["means"])
+    assert names[0] == "adapter"
+    assert {"without_replay", "without_gate", "paper"} < set(names)
+    assert set(told["retained"]) == set(told["seconds"]) == set(names)
+    result = invoke(runs, "--windows", "1")
+    assert "of which nothing is learned" in result.stdout
+
+
 def test_a_stream_that_stopped_goes_on_with_the_next_event(runs: Path, tmp_path: Path):
     whole = json.loads(invoke(runs, "--json").stdout)
     words = ("--checkpoint", str(tmp_path / "s.safetensors"), "--checkpoint-every", "1")
@@ -104,6 +115,8 @@ def test_what_cannot_be_is_refused(runs: Path, tmp_path: Path):
     both = invoke(runs, "--from-file", "-", "--compare", "static", given="")
     assert both.exit_code == 2
     assert "--compare is for the run's own stream" in both.stderr
+    both = invoke(runs, "--from-file", "-", "--ablations", given="")
+    assert "--ablations is for the run's own stream" in both.stderr
     missing = invoke(runs, "--from-file", str(tmp_path / "nothing.jsonl"))
     assert missing.exit_code == 2
     assert "nothing.jsonl" in missing.stderr

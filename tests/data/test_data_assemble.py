@@ -227,7 +227,7 @@ def test_every_problem_of_the_rows_is_reported_at_once() -> None:
         "dataset 'x': column 'rating' is null in 1 row (1)",
         "dataset 'x': column 'rating' is NaN or infinite in 1 row (2)",
         "  Rows count from 1. Remove or repair what is named, or map the roles user, item, "
-        "timestamp, rating to other columns.",
+        "timestamp, rating, review to other columns.",
     ]
 
 
@@ -242,7 +242,7 @@ def test_missing_columns_name_the_nearest() -> None:
     text = message({"user_id": [1], "movie": [1]}, columns={"rating": "stars", "timestmp": "movie"})
     assert text.splitlines()[:-1] == [
         "dataset 'x': unknown column role 'timestmp' (did you mean 'timestamp'?); roles are user, "
-        "item, timestamp, rating",
+        "item, timestamp, rating, review",
         "dataset 'x': column 'user' for the role 'user' is missing (did you mean 'user_id'?); the "
         "columns are user_id, movie",
         "dataset 'x': column 'item' for the role 'item' is missing; the columns are user_id, movie",
@@ -290,3 +290,23 @@ def test_bad_tables_are_refused_in_words(table: Any, expected: str) -> None:
 )
 def test_bad_side_tables_are_refused(what: str, table: Any, expected: str) -> None:
     assert expected in message({"user": [1], "item": [1]}, **{f"{what}s": table})
+
+
+def test_reviews_are_text_or_nothing() -> None:
+    table = {"user": [1, 1, 2], "item": [1, 2, 1]}
+    for column in (
+        ["a ", None, " "],
+        pa.array(["a", None, ""], pa.large_string()),
+        pa.chunked_array([["a"], [None, "\n"]]),
+    ):
+        rows = assemble(table | {"review": column}, name="x").interactions
+        assert rows.reviews is not None
+        assert rows.reviews.to_pylist() == ["a", None, None]
+    nothing = assemble(table | {"review": pa.nulls(3)}, name="x").interactions
+    assert nothing.reviews is not None
+    assert nothing.reviews.null_count == 3
+    text = message(table | {"review": [1, 2, 3]})
+    assert "column 'review' is of type int64; reviews are text" in text
+    mapped = assemble({**table, "note": list("abc")}, name="x", columns={"review": "note"})
+    assert mapped.interactions.reviews is not None
+    assert mapped.interactions.reviews.to_pylist() == ["a", "b", "c"]

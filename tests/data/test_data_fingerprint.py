@@ -147,6 +147,9 @@ def test_datasets_differ_by_everything_but_name_and_log() -> None:
         assemble(table, name="x", items={"id": [3, 4, 9]}),
         assemble(table, name="x", items={"id": [3, 4], "title": ["a", "b"]}),
         assemble(table, name="x", users={"id": [1], "age": [9]}),
+        assemble(table | {"review": ["a", "b"]}, name="x"),
+        assemble(table | {"review": ["a", None]}, name="x"),
+        assemble(table | {"review": ["ab", None]}, name="x"),
     ]
     assert len({expected, *map(fingerprint_dataset, others)}) == 1 + len(others)
 

@@ -42,6 +42,7 @@ def test_figures_of_a_tiny_dataset() -> None:
         "time": {"first": "1970-01-01", "last": "1970-01-02", "days": 1.5},
         "ratings": {"min": 1.0, "mean": 3.0, "max": 5.0},
         "coverage": {"title": 0.5, "text": 0.0, "categories": 0.5, "image": 0.0, "audio": 0.0},
+        "columns": ["id", "title", "categories"],
         "log": [
             {"step": "read", "users": 2, "items": 4, "interactions": 4},
             {"step": "min_rating 1", "users": 2, "items": 4, "interactions": 4},

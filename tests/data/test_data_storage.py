@@ -218,3 +218,17 @@ def test_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "candidates.safetensors").mkdir()
     with pytest.raises(ArtifactError, match="cannot be written"):
         write_candidates(draw_candidates(loo().evaluation("test"), 1, seed=3), tmp_path)
+
+
+def test_reviews_come_back_with_their_rows(tmp_path: Path) -> None:
+    texts = ["a", None, 'c\n"d"', "", "é", "f"]
+    before = dataset(timestamp=[6, 5, 4, 3, 2, 1], review=texts)
+    assert before.interactions.reviews is not None
+    assert before.interactions.reviews.to_pylist() == ['c\n"d"', None, "a", "f", "é", None]
+    write_dataset(before, tmp_path / "data")
+    after = read_dataset(tmp_path / "data")
+    assert same_rows(before.interactions, after.interactions)
+    assert fingerprint_dataset(after) == fingerprint_dataset(before)
+    split = make_split(before, LeaveOneOut(strategy="leave_one_out"), seed=0)
+    write_split(split, tmp_path / "split")
+    assert same_rows(split.rows, read_split(tmp_path / "split").rows)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -131,3 +134,21 @@ def test_histories_of_interactions_follow_the_row_order(rows: list[tuple[int, in
 def test_item_counts_count_rows_of_every_item(rows: list[tuple[int, int, int]]) -> None:
     counts = interactions(rows).item_counts()
     assert counts.tolist() == [sum(i == item for _, i, _ in rows) for item in range(N_ITEMS)]
+
+
+@given(columns, st.data())
+def test_reviews_go_with_their_rows(rows: list[tuple[int, int, int]], data: st.DataObject) -> None:
+    texts = pa.array([f"{n}" if n % 3 else None for n in range(len(rows))], pa.large_string())
+    given_ = replace(interactions(rows), reviews=texts)
+    mask = np.array(
+        data.draw(st.lists(st.booleans(), min_size=len(rows), max_size=len(rows))), bool
+    )
+    for chosen in (mask, np.flatnonzero(mask)[::-1]):
+        taken = given_.take(chosen)
+        assert taken.reviews is not None
+        expected = texts.take(pa.array(np.arange(len(rows))[chosen])).to_pylist()
+        assert taken.reviews.to_pylist() == expected
+    ordered = given_.chronological()
+    assert ordered.reviews is not None
+    order = np.lexsort((np.arange(len(rows)), given_.timestamps, given_.users))
+    assert ordered.reviews.to_pylist() == texts.take(pa.array(order)).to_pylist()

@@ -259,6 +259,10 @@ def test_an_ablation_changes_what_it_names_alone(saved: Path) -> None:
         ),
         ({"controls": ["shuffled"]}, "controls.0"),
         (
+            {"ablation": [{"name": "x", "align": {"config": {"hidden": 8}}}]},
+            "ablation.0: changes nothing: these are the settings of the pipeline's own align",
+        ),
+        (
             {"ablation": [{"name": "x", "align": {"config": {"similarty": False}}}]},
             "did you mean similarity?",
         ),

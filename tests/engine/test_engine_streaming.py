@@ -20,6 +20,7 @@ from dynmm_framework.engine.results import Run
 from dynmm_framework.engine.run import run
 from dynmm_framework.engine.streaming import BASELINES, CONTROLS, OWN, RETRAIN
 from dynmm_framework.errors import ArtifactError, ConfigError, StageError
+from dynmm_framework.reports.content import stream_tables
 from dynmm_framework.reports.page import render
 from dynmm_framework.testing import generate_dataset
 
@@ -32,7 +33,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def pipeline(saved: Path, **changed: Any) -> dict[str, Any]:
-    config = {"window": 60, "steps": 2, "hidden": 8, "replay": 40}
+    config = {"window": 60, "steps": 2, "hidden": 8, "replay": 40, "probe_every": 5}
     return {
         "version": 1,
         "data": {"name": "saved_dataset", "config": {"path": str(saved / "data")}},
@@ -61,7 +62,21 @@ def test_every_strategy_meets_the_same_events(finished: Run):
     pairs = {(test["a"], test["b"]) for test in results["comparisons"]}
     assert (OWN, "static") in pairs
     assert ("adapter_static_prior", "static_prior") in pairs
-    assert results["forgetting"]["static"]["before"] == results["forgetting"]["static"]["after"]
+    assert results["cost"].keys() == results["strategies"].keys()
+    assert min(results["cost"][OWN], results["cost"][RETRAIN]) > 0
+
+
+def test_what_is_forgotten_is_told_with_its_interval(finished: Run):
+    results = finished.metrics["stream"]
+    assert results["probed"] == [5, 10][: len(results["probed"])]
+    static, own = results["forgetting"]["static"], results["forgetting"][OWN]
+    assert static["before"] == static["after"] == pytest.approx(static["during"][0])
+    assert static["ci95"] == [0, 0]
+    low, high = own["ci95"]
+    assert low <= own["after"] - own["before"] <= high
+    assert len(own["during"]) == len(results["probed"]) > 0
+    titles = [grid.caption for grid in stream_tables(finished.metrics)]
+    assert any("sample from before the stream" in title for title in titles)
 
 
 def test_the_static_base_is_what_ranking_by_hand_gives(finished: Run):

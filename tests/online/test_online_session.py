@@ -100,12 +100,19 @@ def test_it_adapts_to_a_planted_drift_and_its_base_does_not():
         offline=random_events(300, items=30), window=100, steps=10, replay=100, guard=False,
         popularity=0.0, transitions=0.0, learning_rate=0.01,
     )  # fmt: skip
-    list(session.push(trending_events(1500, start=START)))
-    adapter, static = (
-        np.mean([report.metrics[name]["ndcg@10"] for report in list(session.reports)[-5:]])
+    # Ten windows as before, then, from one event to the next, other items.
+    before = trending_events(1000, seed=3, start=START, first=0)
+    after = trending_events(1500, start=int(before.times[-1]) + 1)
+    list(session.push(Events.joined([before, after])))
+    values = {
+        name: [report.metrics[name]["ndcg@10"] for report in session.reports]
         for name in ("adapter", "static")
-    )
-    assert adapter > 1.5 * static
+    }
+    assert np.mean(values["adapter"][-5:]) > 1.5 * np.mean(values["static"][-5:])
+    # What was learned is of no use at once, and half of what is gained is there after five windows.
+    assert values["adapter"][10] < 0.5 * values["adapter"][9]
+    gain = np.mean(values["adapter"][-5:]) - values["adapter"][10]
+    assert np.mean(values["adapter"][15:17]) > values["adapter"][10] + gain / 2
 
 
 def test_drift_is_noticed_and_the_watch_survives_a_restart():
@@ -255,6 +262,34 @@ def test_odd_events_are_counted_and_never_fatal():
     assert recommender.skipped["malformed"] == 2
     assert recommender.skipped["unknown item"] == 1
     assert recommender.offset == 3
+
+
+def test_names_are_forgotten_with_histories_and_numbers_never_come_again(tmp_path: Path):
+    def small() -> OnlineRecommender:
+        vocabulary = Vocabulary([f"i{n}" for n in range(N_ITEMS)], ["u0"])
+        return OnlineRecommender(make_session(guard=False, known_users=20), vocabulary)
+
+    def met(recommender: OnlineRecommender, first: int, last: int) -> None:
+        recommender.update(
+            [{"user": f"n{n}", "item": f"i{n % 40}", "time": START + n} for n in range(first, last)]
+        )
+
+    whole, again = small(), small()
+    for start in range(0, 300, 10):
+        met(whole, start, start + 10)
+        assert len(whole._vocabulary) < 60
+    names = whole._vocabulary
+    assert names.user("n299") == 300  # the number that nobody had before
+    assert names.user("n0") == -1
+    assert names.user("u0") == 0
+    whole.save(tmp_path / "s.safetensors")
+    again.load(tmp_path / "s.safetensors")
+    for recommender in (whole, again):
+        met(recommender, 300, 340)
+    assert again.digest() == whole.digest()
+    assert again._vocabulary.get_state().keys() == names.get_state().keys()
+    for name, array in names.get_state().items():
+        np.testing.assert_array_equal(again._vocabulary.get_state()[name], array)
 
 
 def test_what_cannot_be_asked_is_refused():

@@ -8,51 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from prompt_cases import DATA, SMALL, SPLIT, Fixed, context, fitted, histories_of, with_weights
 
 from dynmm_framework.catalogue import load_catalogue
-from dynmm_framework.config.pipeline import LeaveOneOut
-from dynmm_framework.data.splits import make_split
-from dynmm_framework.data.tables import Histories
-from dynmm_framework.engine.context import RunContext, Surroundings
+from dynmm_framework.engine.context import Surroundings
 from dynmm_framework.errors import StageError
-from dynmm_framework.evaluation.evaluate import expand, make_validator
 from dynmm_framework.language.retrieval import Asked
-from dynmm_framework.testing import generate_dataset
 from dynmm_framework.testing.language_models import write_tiny_random
 from dynmm_plugins.soft_prompt.config import SoftPromptConfig
+from dynmm_plugins.soft_prompt.mixing import Mixture, add_language_model
 from dynmm_plugins.soft_prompt.model import SoftPrompt
+from dynmm_plugins.soft_prompt.records import Question
 from dynmm_plugins.soft_prompt.task import PromptTask
-
-DATA = generate_dataset(n_users=60, n_items=32)
-SPLIT = make_split(DATA, LeaveOneOut(strategy="leave_one_out"), seed=0)
-SMALL = {
-    "examples": 24, "epochs": 2, "batch_size": 8, "micro_batch": 4, "hidden": 16, "candidates": 6,
-    "history": 4, "history_titles": 2, "validation_users": 40, "learning_rate": 0.01,
-}  # fmt: skip
-
-
-def histories_of(rows: list[list[int]], n_items: int) -> Histories:
-    offsets = np.cumsum([0, *map(len, rows)]).astype(np.int64)
-    items = np.array([item for row in rows for item in row], dtype=np.int32)
-    return Histories(offsets=offsets, items=items, n_items=n_items)
-
-
-class Fixed:
-    """Vectors that know a little: an item's own, and the mean of a history's."""
-
-    def __init__(self, width: int = 8, seed: int = 0) -> None:
-        rng = np.random.default_rng(seed)
-        self.items = rng.normal(size=(DATA.n_items, width)).astype(np.float32)
-
-    def item_vectors(self) -> np.ndarray:
-        return self.items
-
-    def user_vectors(self, histories: Histories) -> np.ndarray:
-        rows = [
-            self.items[histories[row]].mean(axis=0) if len(histories[row]) else self.items[0] * 0
-            for row in range(len(histories))
-        ]
-        return np.stack(rows).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -66,21 +33,6 @@ def surroundings() -> Surroundings:
     return Surroundings(load_catalogue())
 
 
-def context(surroundings: Surroundings, folder: Path, *, validate: bool = True) -> RunContext:
-    evaluation = SPLIT.evaluation("valid")
-    (request,) = expand([surroundings.catalogue.metric("ndcg")], [10])
-    validator = make_validator(evaluation, request) if validate else None
-    folder.mkdir(exist_ok=True)
-    return RunContext(surroundings, "prompt", seed=3, workdir=folder, validator=validator)
-
-
-def fitted(ctx: RunContext, llm: Any, base: Any, **changed: Any) -> SoftPrompt:
-    adapter = SoftPrompt(SoftPromptConfig(**{**SMALL, "llm": llm, **changed}))
-    adapter.connect(ctx)
-    adapter.fit(SPLIT.training_data(DATA.items), base, ctx)
-    return adapter
-
-
 @pytest.fixture(scope="module")
 def trained(
     surroundings: Surroundings, llm: Any, tmp_path_factory: pytest.TempPathFactory
@@ -89,14 +41,7 @@ def trained(
     return fitted(ctx, llm, Fixed())
 
 
-def with_gamma(adapter: SoftPrompt, gamma: float) -> SoftPrompt:
-    adapter._weights = (1.0, gamma)
-    return adapter
-
-
-def test_noise_gets_no_weight_most_of_the_time(
-    surroundings: Surroundings, trained: SoftPrompt, tmp_path: Path, monkeypatch: Any
-) -> None:
+def test_noise_gets_no_weight_most_of_the_time(surroundings: Surroundings, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     accepted = 0
     for turn in range(20):
@@ -106,18 +51,18 @@ def test_noise_gets_no_weight_most_of_the_time(
         histories = histories_of([[1]] * 100, DATA.n_items)
         none = np.zeros((100, 8))
         asked = Asked(histories, none.astype(np.float32), none.astype(np.int32), base, targets)
-        monkeypatch.setattr(trained, "_scores", lambda asked, noise=noise: noise)
-        monkeypatch.setattr(trained, "_tokens", lambda asked: {})
-        trained._weights = (1.0, 0.0)
         ctx = context(surroundings, tmp_path / str(turn))
-        trained._fit_weights(asked, ctx)
-        accepted += trained._weights[1] != 0
-        assert trained._weights[1] >= 0
+        found = add_language_model(
+            Mixture(), asked, before=base, scores=noise, rng=ctx.rng("folds"), ctx=ctx, further={}
+        )
+        accepted += found.language_model != 0
+        assert found.language_model >= 0
+        assert found == Mixture() or ctx.records["prompt"]["gamma"] == found.language_model
     assert accepted <= 5
 
 
 def test_an_item_that_is_twice_among_the_candidates_has_one_score(trained: SoftPrompt) -> None:
-    with_gamma(trained, 5.0)
+    with_weights(trained, 5.0)
     histories = SPLIT.evaluation("test").histories.take(slice(0, 2))
     candidates = np.array([[4, 2, 3, 4, 9], [1, 1, 1, 5, 6]], np.int32)
     scores = trained.score(histories, candidates)
@@ -128,7 +73,7 @@ def test_an_item_that_is_twice_among_the_candidates_has_one_score(trained: SoftP
 def test_a_single_candidate_is_scored_by_the_mixture(trained: SoftPrompt) -> None:
     histories = SPLIT.evaluation("test").histories.take(slice(0, 3))
     alone = [
-        with_gamma(trained, gamma).score(histories, np.array([[4]] * 3, np.int32))
+        with_weights(trained, gamma).score(histories, np.array([[4]] * 3, np.int32))
         for gamma in (0.0, 5.0)
     ]
     assert not np.allclose(*alone)
@@ -149,8 +94,8 @@ def test_what_is_learned_lowers_the_loss_and_changes_no_weight_of_the_model(
     losses = [epoch["loss"] for epoch in adapter.training_log.epochs]
     assert losses[-1] < losses[0]
     told = ctx.records["prompt"]
-    gain = told["ndcg_with_language_model"] - told["ndcg_of_retrieval"]
-    assert (adapter._weights[1] > 0) == (told["gamma"] > 0)
+    gain = told["ndcg_held_out"] - told["ndcg_before"]
+    assert (adapter._weights.language_model > 0) == (told["gamma"] > 0)
     assert told["gamma"] == 0 or gain > told["standard_error_of_the_gain"]
     assert 20 <= told["validation_targets"] <= 40
 
@@ -158,7 +103,7 @@ def test_what_is_learned_lowers_the_loss_and_changes_no_weight_of_the_model(
 def test_without_gamma_the_order_is_retrieval_s_and_the_model_is_not_read(
     trained: SoftPrompt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with_gamma(trained, 0.0)
+    with_weights(trained, 0.0)
     monkeypatch.setattr(trained, "_ready", lambda: pytest.fail("the language model was asked"))
     histories = SPLIT.evaluation("test").histories
     base = Fixed()
@@ -167,7 +112,7 @@ def test_without_gamma_the_order_is_retrieval_s_and_the_model_is_not_read(
 
 
 def test_the_retrieved_are_reordered_and_the_others_stay_below(trained: SoftPrompt) -> None:
-    with_gamma(trained, 5.0)
+    with_weights(trained, 5.0)
     histories = SPLIT.evaluation("test").histories.take(slice(0, 12))
     scores = trained.score(histories)
     base = Fixed()
@@ -183,7 +128,7 @@ def test_the_retrieved_are_reordered_and_the_others_stay_below(trained: SoftProm
 
 
 def test_the_order_of_candidates_does_not_matter(trained: SoftPrompt) -> None:
-    with_gamma(trained, 1.0)
+    with_weights(trained, 1.0)
     histories = SPLIT.evaluation("test").histories.take(slice(0, 5))
     rng = np.random.default_rng(0)
     candidates = np.stack([rng.permutation(DATA.n_items)[:9] for _ in range(5)]).astype(np.int32)
@@ -194,7 +139,7 @@ def test_the_order_of_candidates_does_not_matter(trained: SoftPrompt) -> None:
 
 
 def test_users_do_not_see_each_other(trained: SoftPrompt) -> None:
-    with_gamma(trained, 1.0)
+    with_weights(trained, 1.0)
     histories = SPLIT.evaluation("test").histories.take(slice(0, 6))
     together = trained.score(histories)
     alone = np.concatenate([trained.score(histories.take(slice(i, i + 1))) for i in range(6)])
@@ -204,7 +149,7 @@ def test_users_do_not_see_each_other(trained: SoftPrompt) -> None:
 def test_a_restored_adapter_scores_the_same(
     trained: SoftPrompt, surroundings: Surroundings, tmp_path: Path
 ) -> None:
-    with_gamma(trained, 1.0)
+    with_weights(trained, 1.0)
     histories = SPLIT.evaluation("test").histories.take(slice(0, 6))
     other = SoftPrompt(trained.config)
     other.connect(context(surroundings, tmp_path))
@@ -215,7 +160,7 @@ def test_a_restored_adapter_scores_the_same(
 
 
 def test_histories_of_any_kind_are_ranked(trained: SoftPrompt) -> None:
-    with_gamma(trained, 1.0)
+    with_weights(trained, 1.0)
     odd = histories_of([[], [3], [5] * 40, list(range(DATA.n_items))], DATA.n_items)
     scores = trained.score(odd)
     assert scores.shape == (4, DATA.n_items)
@@ -227,21 +172,22 @@ def test_without_validation_users_gamma_stays_zero(
 ) -> None:
     ctx = context(surroundings, tmp_path / "work", validate=False)
     adapter = fitted(ctx, llm, Fixed(), epochs=1)
-    assert adapter._weights[1] == 0
+    assert adapter._weights == Mixture()
 
 
 def test_micro_batches_add_up(trained: SoftPrompt) -> None:
     histories = SPLIT.evaluation("test").histories.take(slice(0, 7))
     asked = trained._stands().asked(histories, 5, targets=np.arange(7), forced=True)
     scorer: Any = trained._scorer
-    task = PromptTask(scorer, asked, trained.score)
+    question = Question(asked)
+    task = PromptTask(scorer, question, trained.score)
     gradients = []
-    for parts in ([(asked, 1.0)], task.divided(asked)):
+    for parts in ([(question, 1.0)], task.divided(question)):
         task.module.zero_grad()
         for part, share in parts:
             (share * task.loss(part)).backward()
         gradients.append([p.grad.clone() for p in task.module.parameters()])
-    assert [len(part) for part, _ in task.divided(asked)] == [4, 3]
+    assert [len(part) for part, _ in task.divided(question)] == [4, 3]
     for whole, summed in zip(*gradients, strict=True):
         torch.testing.assert_close(whole, summed, rtol=1e-4, atol=1e-6)
 
@@ -265,7 +211,7 @@ def test_gradients_reach_the_projectors_through_the_model(
     asked = adapter._stands().asked(histories, 4)
     torch.nn.init.normal_(scorer.parts.head.score.weight)
     scorer.parts.zero_grad()
-    scorer.scores(asked).std().backward()
+    scorer.scores(Question(asked)).std().backward()
     for name in ("users", "items"):
         norm = getattr(scorer.parts, name).layers[0].weight.grad.norm()
         assert norm > 0

@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from pydantic import ValidationError
 from reader_samples import START, ReaderContext, amazon_2018, amazon_2023, events
 
 from dynmm_framework.data.tables import Dataset
@@ -242,3 +243,87 @@ def test_gift_cards_real(real_data: Path) -> None:
     }
     assert not any("&#" in title for title in dataset.items["title"].to_pylist())
     assert pa.types.is_list(dataset.items["categories"].type)
+
+
+def test_texts_of_reviews_are_read_on_request_and_names_never(tmp_path: Path) -> None:
+    rows = [
+        {
+            "reviewerID": "u1",
+            "reviewerName": "Ann Secret",
+            "asin": "i1",
+            "overall": 5.0,
+            "unixReviewTime": START,
+            "reviewText": " Works &amp; <b>fits</b>.<br />It&#39;s fine. ",
+        },
+        {
+            "reviewerID": "u1",
+            "reviewerName": "Ann Secret",
+            "asin": "i2",
+            "overall": 1.0,
+            "unixReviewTime": START + 1,
+        },
+    ]
+    path = write_lines(tmp_path / "Cards.json", *map(json.dumps, rows))
+    assert read(path).interactions.reviews is None
+    dataset = read(path, reviews=True)
+    assert dataset.interactions.reviews is not None
+    first, second = dataset.interactions.reviews.to_pylist()
+    assert " ".join(first.split()) == "Works & fits . It's fine."
+    assert second is None
+    tables = str(dataset.users.to_pydict()) + str(dataset.items.to_pydict())
+    assert "Secret" not in tables + first
+
+
+def test_texts_of_literals_and_of_2023(tmp_path: Path) -> None:
+    old = {
+        "reviewerID": "u1",
+        "reviewerName": "Bob",
+        "asin": "i1",
+        "overall": 5.0,
+        "unixReviewTime": START,
+        "reviewText": "It's good",
+    }
+    found = read(write_lines(tmp_path / "old.json", old), reviews=True).interactions
+    assert found.reviews is not None
+    assert found.reviews.to_pylist() == ["It's good"]
+    new = {
+        "user_id": "u1",
+        "parent_asin": "i1",
+        "rating": 5.0,
+        "timestamp": START * 1000,
+        "title": "Stars",
+        "text": "Nice<br />card",
+    }
+    found = read(write_lines(tmp_path / "new.jsonl", json.dumps(new)), reviews=True).interactions
+    assert found.reviews is not None
+    assert found.reviews.to_pylist() == ["Nice card"]
+
+
+def test_a_dump_without_texts_says_so(tmp_path: Path) -> None:
+    sample = amazon_2023(tmp_path / "x")
+    with pytest.raises(DataError, match="have no text in 'reviewText' or 'text'") as caught:
+        read(sample.main, reviews=True)
+    assert "data.config.reviews" in caught.value.hint
+
+
+def test_gift_cards_reviews_real(real_data: Path) -> None:
+    rows = read(real_data / "amazon-giftcards", reviews=True).interactions
+    assert rows.reviews is not None
+    assert len(rows.reviews) == 2972
+    assert rows.reviews.null_count < 10
+
+
+@pytest.mark.parametrize("settings", [{}, {"path": "a", "record": "b"}])
+def test_the_place_is_named_once(settings: dict[str, str]) -> None:
+    with pytest.raises(ValidationError, match="name either path, a file or folder of yours, or"):
+        AmazonReviewsConfig(**settings)
+    with pytest.raises(ValidationError, match="a record brings its own"):
+        AmazonReviewsConfig(record="b", metadata="c")
+
+
+def test_a_record_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    amazon_2018(tmp_path / "cache")
+    context = ReaderContext()
+    monkeypatch.setattr(context, "fetch", lambda name: tmp_path / name, raising=False)
+    reader = AmazonReviews(AmazonReviewsConfig(record="cache"))
+    assert [path.name for path in reader.files(context)] == ["Gift_Cards_5.json"]

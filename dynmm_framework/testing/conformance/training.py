@@ -26,6 +26,7 @@ from dynmm_framework.testing.conformance.measuring import (
 )
 from dynmm_framework.testing.contexts import ContextFactory, TrainingStopped
 from dynmm_framework.testing.features import item_features
+from dynmm_framework.testing.reviews import with_reviews
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,8 @@ class Training:
 
 
 def with_content(data: TrainingData, component: Component) -> TrainingData:
-    """Returns training data with features of the items, if a component says that it needs them."""
+    """Returns training data with features of the items, or reviews, if a component needs them."""
+    data = with_reviews(data, component)
     if "features" not in component.spec.needs:
         return data
     return replace(data, features=item_features(data.n_items))

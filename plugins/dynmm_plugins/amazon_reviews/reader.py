@@ -25,11 +25,25 @@ OLD = (
     Field(name="item", column="asin", kind="id"),
     Field(name="rating", column="overall", kind="number"),
     Field(name="timestamp", column="unixReviewTime", kind="time"),
+    Field(name="review", column="reviewText", kind="text", optional=True),
 )
 """Fields of 2014 and 2018."""
 
+REVIEW = "review"
+"""Name of the field of texts, which are read on request only."""
+
 _SUFFIX = re.compile(r"\.(json|jsonl)(\.gz)?$", re.IGNORECASE)
 _METADATA = "meta_"
+_HTML = (
+    (r"</?[A-Za-z][^<>]{0,500}>", " "),
+    ("&(?:quot|#34);", '"'),
+    ("&(?:apos|#39|#x27);", "'"),
+    ("&(?:nbsp|#160);", " "),
+    ("&lt;", "<"),
+    ("&gt;", ">"),
+    ("&amp;", "&"),
+)
+"""Tags and character references in reviews, which are too many to be taken one by one."""
 
 
 class AmazonReviews:
@@ -37,8 +51,8 @@ class AmazonReviews:
 
     Products have title, text (the description), categories, brand, price in dollars and the URL
     of their first picture. Character references and tags of HTML are taken out of titles and
-    texts. Products of 2023 are told by ``parent_asin``, which joins variants of one product. The
-    reviews' own texts are not read.
+    texts. Products of 2023 are told by ``parent_asin``, which joins variants of one product. With
+    ``reviews``, the reviews' own texts are read too; the names of those who wrote them never are.
 
     Data: McAuley et al., Image-based Recommendations on Styles and Substitutes, SIGIR 2015 (2014);
     Ni et al., Justifying Recommendations using Distantly-Labeled Reviews, EMNLP 2019 (2018); Hou
@@ -49,7 +63,8 @@ class AmazonReviews:
         self.config = config
 
     def files(self, ctx: Context) -> Sequence[Path]:
-        path = Path(self.config.path).expanduser()
+        record, own = self.config.record, self.config.path
+        path = Path(own or ".").expanduser() if record is None else ctx.fetch(record)
         metadata = self.config.metadata
         found = None
         entries = files_in(path)
@@ -71,7 +86,9 @@ class AmazonReviews:
         findings = Findings()
         interactions = items = None
         with findings.collecting():
-            interactions = read_json_lines(reviews, _fields(reviews), loose=True)
+            fields = _fields(reviews)
+            wanted = [field for field in fields if self.config.reviews or field.name != REVIEW]
+            interactions = read_json_lines(reviews, wanted, loose=True)
         for path in metadata:
             with findings.collecting():
                 seen = None
@@ -80,6 +97,8 @@ class AmazonReviews:
                 items = read_metadata(path, only=seen)
         findings.raise_if_any()
         assert isinstance(interactions, pa.Table)
+        if self.config.reviews:
+            interactions = _with_reviews(interactions, reviews)
         return build(
             _SUFFIX.sub("", reviews.name),
             interactions,
@@ -110,6 +129,24 @@ def _choose(folder: Path, entries: Sequence[Path]) -> tuple[Path, Path | None]:
     return reviews[0], metadata[0] if len(metadata) == 1 else None
 
 
+def _with_reviews(interactions: pa.Table, path: Path) -> pa.Table:
+    """Returns the interactions with texts without HTML.
+
+    Raises:
+        DataError: If the file has no texts.
+    """
+    if REVIEW not in interactions.column_names:
+        raise DataError(
+            [Problem("the reviews have no text in 'reviewText' or 'text'", file=str(path))],
+            hint="Set data.config.reviews to false, or use the dump that has the texts.",
+        )
+    place = interactions.column_names.index(REVIEW)
+    texts = interactions.column(place)
+    for pattern, instead in _HTML:
+        texts = pc.replace_substring_regex(texts, pattern=pattern, replacement=instead)
+    return interactions.set_column(place, REVIEW, texts)
+
+
 def _category(path: Path) -> str:
     stem = _SUFFIX.sub("", path.name)
     return re.sub(r"^(meta_|reviews_)|_\d+$", "", stem).lower()
@@ -135,6 +172,7 @@ def _fields(path: Path) -> Sequence[Field]:
             ),
             Field(name="rating", column="rating", kind="number"),
             Field(name="timestamp", column="timestamp", kind="time", unit="ms"),
+            Field(name="review", column="text", kind="text", optional=True),
         )
     raise DataError(
         [

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dynmm_framework.data.tables import Histories, TrainingData
 from dynmm_framework.errors import StageError
@@ -14,6 +13,7 @@ from dynmm_framework.evaluation.ranking import as_recommender
 from dynmm_framework.evaluation.scoring import as_tensor
 from dynmm_framework.language.chat import as_chat_model
 from dynmm_framework.language.conversation import ChatModel, Message
+from dynmm_framework.language.retrieval import best_unknown, ranked_above
 from dynmm_framework.language.titles import pack_titles, titles_of, unpack_titles
 from dynmm_framework.language.tokens import clean
 from dynmm_framework.protocols import Context, FloatArray, IntArray, State
@@ -63,18 +63,12 @@ class ChatRec:
         if self._retrieval is None:
             raise StageError("ChatRec is not fitted", hint="Call fit or load_state first.")
         base = as_tensor(self._retrieval.score(histories)).double().cpu().numpy()
-        order = base.copy()
-        order[histories.rows, histories.items] = -np.inf
-        top = np.argsort(-order, axis=1, kind="stable")[:, : self.config.candidates]
+        top = best_unknown(base, histories, self.config.candidates)
         ranked = self._ordered(histories, top)
-        # Scores of retrieval go below those of the chat model's list, which are in 0 … 1.
-        low, high = base.min(axis=1, keepdims=True), base.max(axis=1, keepdims=True)
-        scores = (base - high) / np.maximum(high - low, 1e-12) - 1
-        places = 1 - np.arange(top.shape[1]) / top.shape[1]
-        np.put_along_axis(scores, ranked, np.broadcast_to(places, top.shape), axis=1)
+        places = np.broadcast_to(1 - np.arange(top.shape[1]) / top.shape[1], top.shape)
+        scores = ranked_above(base, ranked, places, floor=-1.0)
         found = scores if candidates is None else np.take_along_axis(scores, candidates, axis=1)
-        out: FloatArray = found.astype(np.float32)
-        return out
+        return found
 
     def get_state(self) -> State:
         if self._retrieval is None:
@@ -99,7 +93,7 @@ class ChatRec:
             )
         return self._ctx
 
-    def _ordered(self, histories: Histories, top: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _ordered(self, histories: Histories, top: IntArray) -> IntArray:
         """Returns each row of ``top`` in the order of the chat model's answer."""
         ctx = self._context()
         if self._chat is None:

@@ -79,3 +79,16 @@ class GatedMLPConfig(OnlineConfig):
             if isinstance(preset, str):
                 return {**PRESETS.get(preset, {}), **value}
         return value
+
+    def variants(self) -> Mapping[str, Mapping[str, Any]]:
+        held = self.consolidation_weight > 0
+        name = "without_consolidation" if held else "with_consolidation"
+        return {
+            "without_divergence": {"shift_weight": 0.0},
+            name: {"consolidation_weight": 0.0 if held else 1.0},
+            "without_average": {"average": 0.0},
+            "without_replay": {"replay_windows": 0},
+            "without_gate": {"gate": False},
+            "without_users": {"users": False},
+            "paper": {**PRESETS["paper"], "preset": "paper"},
+        }

@@ -38,11 +38,40 @@ class SoftPromptConfig(LoopConfig):
     """
     hidden: Width = 256
     """Inner width of projectors and of ``direct`` (paper: 256)."""
+    evidence_tokens: Annotated[int, Field(ge=0, le=32)] = 16
+    """Soft tokens of the evidence, at most 32, where the pipeline has ``evidence``; 0 leaves all
+    evidence out, here and below."""
+    evidence_per_item: Annotated[int, Field(ge=1, le=64)] = 8
+    """Most records of each extractor that are read of a candidate, the best ones."""
+    evidence_at: Literal["segment", "candidates", "both"] = "both"
+    """Where the language model meets evidence: in the prompt's segment, in the soft token of the
+    candidate that it speaks for, or in both. ``direct`` gets it with the candidates; ``log_prob``
+    lists none, and has the segment alone."""
+    evidence_head: bool = True
+    """Whether evidence has a score of its own, besides the language model: a sum over records, with
+    a weight η that is fitted as γ is."""
+    evidence_width: Width = 64
+    """Width of an encoded record."""
+    evidence_examples: Width = 10_000
+    """Training prefixes for the evidence's own head, which costs little; those count whose item is
+    retrieved."""
+    faith_weight: Annotated[float, Field(ge=0)] = 0.1
+    """λ_f, the weight of the loss where evidence does not raise the target's probability; not with
+    ``log_prob``. Each training prompt is then read a second time, without evidence."""
+    faith_margin: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """δ: by how much evidence should raise it (paper: 0.05)."""
+    faith: Literal["resolved", "as_printed"] = "resolved"
+    """The sign of that loss; ``as_printed`` punishes evidence that helps, as the paper's equation 5
+    does."""
+    nlp_weight: Annotated[float, Field(ge=0)] = 0.0
+    """λ_e, the weight of the likelihood of a sentence that templates make of the target's evidence,
+    after the soft tokens of user, evidence and target. Above 0, a language model that writes
+    explanations reads those of the evidence too."""
     examples: Width = 2000
     """Training prompts: newest training prefixes of so many users, drawn once."""
     validation_users: Width = 200
     """Most validation users on which training is stopped early and γ is fitted, drawn once among
-    those whose target is retrieved; the others tell nothing."""
+    those whose target is retrieved; the others tell nothing. η is fitted on all of these."""
     micro_batch: Width = 4
     """Prompts of one pass through the language model; gradients add up to ``batch_size``."""
     max_tokens: Width = 4096

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dynmm_framework.data.tables import Histories
 from dynmm_framework.language.batches import Rows, by_length, compute_batches
 from dynmm_framework.language.prefix import Prefix
 from dynmm_framework.language.retrieval import Asked
@@ -18,7 +16,17 @@ from dynmm_framework.language.soft import Prompt, PromptBatch, collate, inject, 
 from dynmm_framework.language.template import Entry, PromptWriter
 from dynmm_framework.protocols import Context, FloatArray, LanguageModel
 from dynmm_plugins.soft_prompt.config import SoftPromptConfig
-from dynmm_plugins.soft_prompt.network import DirectHead, Projector, SlotHead
+from dynmm_plugins.soft_prompt.network import (
+    DirectHead,
+    EvidenceTokens,
+    Projector,
+    RecordEncoder,
+    SlotHead,
+)
+from dynmm_plugins.soft_prompt.records import Question
+
+SENTENCE_TOKENS = 64
+"""Most tokens of a sentence that is learned."""
 
 
 class Parts(nn.Module):
@@ -28,20 +36,35 @@ class Parts(nn.Module):
         config: Settings.
         widths: Width of users' and items' latents.
         llm: The language model; ``None`` for the control without one.
+        owners: Number of extractors of evidence; 0 without evidence.
     """
 
     def __init__(
-        self, config: SoftPromptConfig, widths: tuple[int, int], llm: LanguageModel | None
+        self,
+        config: SoftPromptConfig,
+        widths: tuple[int, int],
+        llm: LanguageModel | None,
+        *,
+        owners: int = 0,
     ) -> None:
         super().__init__()
         users, items = widths
+        width = config.evidence_width if owners else 0
+        self.records = RecordEncoder(items, owners, width) if owners else None
         if llm is None:
-            self.head: nn.Module = DirectHead(users, items, config.hidden)
+            self.head: nn.Module = DirectHead(users, items, config.hidden, evidence=width)
             return
         self.users = Projector(users, config.hidden, llm)
         self.items = Projector(items, config.hidden, llm)
         if config.scorer == "slots":
             self.head = SlotHead(llm.hidden_size)
+        lists = config.scorer == "slots" and config.evidence_at != "segment"
+        self.pairs = nn.Linear(width, llm.hidden_size, bias=False) if owners and lists else None
+        self.evidence = (
+            EvidenceTokens(width, config.evidence_tokens, config.hidden, llm)
+            if owners and (config.evidence_at != "candidates" or config.scorer == "log_prob")
+            else None
+        )
 
 
 class PromptScorer:
@@ -76,25 +99,64 @@ class PromptScorer:
 
     # Training.
 
-    def scores(self, asked: Asked) -> Tensor:
+    def scores(self, question: Question) -> Tensor:
         """Scores candidates in one pass, with gradients, ``(n, C)``; not with ``log_prob``."""
         if self.llm is None:
-            return self._direct(asked)
-        prompts = [self._prompt(asked, row) for row in range(len(asked))]
-        return self._slots(asked, prompts, np.arange(len(asked)))
+            return self._direct(question)
+        prompts = [self._prompt(question.asked, row) for row in range(len(question))]
+        return self._slots(question, prompts, np.arange(len(question)))
 
-    def title_loss(self, asked: Asked) -> Tensor:
+    def title_loss(self, question: Question) -> Tensor:
         """Returns the mean negative log-likelihood of the targets' titles after their prompts."""
         assert self.llm is not None
+        asked = question.asked
         targets = asked.candidates[np.arange(len(asked)), asked.targets]
         answers = [self.answer(int(item)) for item in targets]
         return answer_loss(
             self.llm,
             [self._prompt(asked, row, reserve=len(answer)) for row, answer in enumerate(answers)],
             answers,
-            embeddings=lambda batch: self._embeddings(asked, batch),
+            embeddings=lambda batch: self._embeddings(question, batch),
             head=self.head,
         )
+
+    def text_loss(self, question: Question) -> Tensor:
+        """Returns L_nlp: the mean negative log-likelihood of the tokens of sentences.
+
+        A sentence follows the soft tokens of its user, of its evidence, and of the target.
+        """
+        assert self.llm is not None
+        alone = question.targets_alone()
+        prompts = [
+            self.writer.write(
+                candidates=[Entry(self.titles[int(items[0])], soft=1)],
+                user=1,
+                evidence=self._evidence_tokens,
+                slots="none",
+                reserve=len(text),
+            )
+            for items, text in zip(alone.asked.candidates, alone.texts, strict=True)
+        ]
+        return answer_loss(
+            self.llm,
+            prompts,
+            alone.texts,
+            embeddings=lambda batch: self._embeddings(alone, batch),
+            head=self.head,
+        )
+
+    def sentence(self, text: str) -> tuple[int, ...]:
+        """Returns the tokens of a sentence that is learned, its end included."""
+        return self.writer.answer(self.writer.text.item(text, limit=SENTENCE_TOKENS))
+
+    @torch.no_grad()
+    def evidence_embeddings(self, question: Question) -> Tensor | None:
+        """Returns the soft tokens of the evidence, ``(n, E, hidden_size)``, if it has a segment."""
+        encoded = self._encoded(question, self._latents(question.asked))
+        if self.llm is None or self.parts.evidence is None or encoded is None:
+            return None
+        tokens: Tensor = self.parts.evidence(*encoded)
+        return tokens
 
     def answer(self, item: int) -> tuple[int, ...]:
         """Returns the tokens that an item's title is scored by; none if it has no title."""
@@ -103,19 +165,20 @@ class PromptScorer:
     # Serving.
 
     @torch.no_grad()
-    def score_all(self, asked: Asked) -> FloatArray:
+    def score_all(self, question: Question) -> FloatArray:
         """Scores candidates for any number of users, ``(n, C)``."""
         if self.llm is None:
-            return self._direct(asked).cpu().numpy()
+            return self._direct(question).cpu().numpy()
         if self.config.scorer == "log_prob":
-            return self._log_prob(asked)
+            return self._log_prob(question)
+        asked = question.asked
         prompts = [self._prompt(asked, row) for row in range(len(asked))]
         self.writer.tell(self.ctx.log)
         out = np.zeros(asked.base.shape, np.float32)
 
         def compute(rows: Rows) -> FloatArray:
             found: FloatArray = (
-                self._slots(asked, [prompts[row] for row in rows], rows).cpu().numpy()
+                self._slots(question, [prompts[row] for row in rows], rows).cpu().numpy()
             )
             return found
 
@@ -125,8 +188,8 @@ class PromptScorer:
             out[rows] = found
         return out
 
-    def _log_prob(self, asked: Asked) -> FloatArray:
-        llm = self.llm
+    def _log_prob(self, question: Question) -> FloatArray:
+        llm, asked = self.llm, question.asked
         assert llm is not None
         answers = [self.writer.answer(ids) if ids else () for ids in self.titles]
         longest = max(map(len, answers), default=0)
@@ -140,7 +203,7 @@ class PromptScorer:
                 [answers[item] for item in items[has]]
                 for items, has in zip(asked.candidates, titled, strict=True)
             ],
-            embeddings=lambda batch, rows: self._embeddings(asked.take(rows), batch),
+            embeddings=lambda batch, rows: self._embeddings(question.take(rows), batch),
             head=self.head,
             max_tokens=self.config.max_tokens,
             log=self.ctx.log,
@@ -165,6 +228,10 @@ class PromptScorer:
     # Parts of both.
 
     @property
+    def _evidence_tokens(self) -> int:
+        return 0 if self.parts.evidence is None else self.config.evidence_tokens
+
+    @property
     def _skip(self) -> int:
         return 0 if self.head is None else self.head.length
 
@@ -185,6 +252,7 @@ class PromptScorer:
             history=history,
             candidates=candidates if listed else (),
             user=1,
+            evidence=self._evidence_tokens,
             slots=config.slots if listed else "none",
             reserve=reserve,
         )
@@ -193,52 +261,58 @@ class PromptScorer:
         assert self.llm is not None
         return collate(prompts, pad_id=self.llm.pad_id, skip=self._skip, device=self.ctx.device)
 
-    def _slots(self, asked: Asked, prompts: Sequence[Prompt], rows: Rows) -> Tensor:
+    def _slots(self, question: Question, prompts: Sequence[Prompt], rows: Rows) -> Tensor:
         assert self.llm is not None
         batch = self._collated(prompts)
-        words = self._embeddings(asked.take(np.asarray(rows)), batch)
+        words = self._embeddings(question.take(np.asarray(rows)), batch)
         states = slot_states(self.llm, batch, words, prefix=self.head)
         scores: Tensor = self.parts.head(states)
         return scores
 
-    def _embeddings(self, asked: Asked, batch: PromptBatch) -> Tensor:
+    def _embeddings(self, question: Question, batch: PromptBatch) -> Tensor:
         assert self.llm is not None
-        device = self.items.device
-        users = torch.from_numpy(asked.users).to(device)
-        candidates = torch.from_numpy(asked.candidates.astype(np.int64)).to(device)
-        soft: dict[str, Tensor] = {"user": self.parts.users(users)[:, None]}
+        parts, asked = self.parts, question.asked
+        users = torch.from_numpy(asked.users).to(self.items.device)
+        latents = self._latents(asked)
+        encoded = self._encoded(question, latents)
+        soft: dict[str, Tensor] = {"user": parts.users(users)[:, None]}
         if "history" in batch.soft:
             places = batch.soft["history"]
             newest = newest_items(asked.histories.last(self.config.history), places)
-            soft["history"] = self.parts.items(self.items[newest.to(device)])
-        if "candidates" in batch.soft:
-            soft["candidates"] = self.parts.items(self.items[candidates])
-        if "slots" in batch.soft:
-            soft["slots"] = self.parts.items(self.items[candidates])
+            soft["history"] = parts.items(self.items[newest.to(self.items.device)])
+        if "evidence" in batch.soft:
+            assert encoded is not None
+            assert parts.evidence is not None
+            soft["evidence"] = parts.evidence(*encoded)
+        further: Tensor | float = 0.0
+        if encoded is not None and parts.pairs is not None:
+            further = parts.pairs(encoded[0].sum(dim=2))
+        for name in {"candidates", "slots"} & set(batch.soft):
+            soft[name] = parts.items(latents, further)
         return inject(self.llm, batch, soft)
 
-    def _direct(self, asked: Asked) -> Tensor:
-        device = self.items.device
+    def _direct(self, question: Question) -> Tensor:
+        asked, device = question.asked, self.items.device
+        latents = self._latents(asked)
+        past = self.items.new_zeros(len(asked), self.items.shape[1])
+        newest = asked.histories.last(self.config.history)
+        for row in range(len(asked)):
+            if len(newest[row]):
+                places = torch.from_numpy(newest[row].astype(np.int64)).to(device)
+                past[row] = self.items[places].mean(dim=0)
+        encoded = self._encoded(question, latents)
+        evidence = None if encoded is None else encoded[0].sum(dim=2)
         users = torch.from_numpy(asked.users).to(device)
-        items = self.items[torch.from_numpy(asked.candidates.astype(np.int64)).to(device)]
-        past = torch.stack(
-            [
-                self.items[torch.from_numpy(newest.astype(np.int64)).to(device)].mean(dim=0)
-                if len(newest)
-                else self.items.new_zeros(self.items.shape[1])
-                for newest in _rows(asked.histories.last(self.config.history))
-            ]
-        )
-        width = items.shape[1]
-        inputs = [
-            users[:, None].expand(-1, width, -1),
-            items,
-            past[:, None].expand(-1, width, -1),
-            items.mean(dim=1, keepdim=True).expand(-1, width, -1),
-        ]
-        scores: Tensor = self.parts.head(torch.cat(inputs, dim=-1))
+        scores: Tensor = self.parts.head(users, past, latents, evidence)
         return scores
 
+    def _latents(self, asked: Asked) -> Tensor:
+        """Returns the candidates' latents, ``(n, C, d)``."""
+        return self.items[torch.from_numpy(asked.candidates.astype(np.int64)).to(self.items.device)]
 
-def _rows(histories: Histories) -> list[Any]:
-    return [histories[row] for row in range(len(histories))]
+    def _encoded(self, question: Question, latents: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Returns encoded records and where they are; ``None`` if the prompt knows of none."""
+        if self.parts.records is None or question.records is None:
+            return None
+        found: tuple[Tensor, Tensor] = self.parts.records(question.records, latents)
+        return found

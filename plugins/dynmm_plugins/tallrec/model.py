@@ -15,6 +15,7 @@ from dynmm_framework.evaluation.ranking import as_recommender
 from dynmm_framework.evaluation.scoring import as_tensor
 from dynmm_framework.language.lora import AdaptedLM, read_adapter
 from dynmm_framework.language.prefix import Prefix
+from dynmm_framework.language.retrieval import best_unknown, ranked_above
 from dynmm_framework.language.scoring import read_head
 from dynmm_framework.language.titles import pack_titles, titles_of, unpack_titles
 from dynmm_framework.protocols import Context, FloatArray, IntArray, State
@@ -179,17 +180,10 @@ class TALLRec:
         """Scores the catalogue: the best of retrieval by the language model, above all others."""
         reader = self._open()
         with torch.no_grad():
-            base = as_tensor(self._retrieval.score(histories)).double().cpu().numpy().copy()
-        order = base.copy()
-        order[histories.rows, histories.items] = -np.inf
-        top = np.argsort(-order, axis=1, kind="stable")[:, : self.config.rerank]
-        found = reader.scores(histories, list(top.astype(np.int32)))
-        # Scores of retrieval go below -2, where those of the language model are not.
-        low, high = base.min(axis=1, keepdims=True), base.max(axis=1, keepdims=True)
-        scores = (base - high) / np.maximum(high - low, 1e-12) - 2
-        np.put_along_axis(scores, top, found.astype(np.float64), axis=1)
-        out: FloatArray = scores.astype(np.float32)
-        return out
+            base = as_tensor(self._retrieval.score(histories)).double().cpu().numpy()
+        top = best_unknown(base, histories, self.config.rerank)
+        found = reader.scores(histories, list(top))
+        return ranked_above(base, top, found, floor=-2.0)  # those read are 0 … 1, or -1 untitled
 
 
 class _Reader:

@@ -1,0 +1,117 @@
+"""``dynmm explain``: a run's recommendations, with evidence, sentences and what they rest on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dynmm_framework.cli.arguments import find_run, json_option, run_argument, runs_option
+from dynmm_framework.cli.command import Command
+from dynmm_framework.cli.invocation import Invocation
+
+
+@click.command(
+    cls=Command,
+    examples=(
+        "dynmm explain movielens_explained --user 42",
+        "dynmm explain movielens_explained --user 42 --item 318 --item 127",
+        "dynmm explain movielens_explained --user 42 -k 1 --json",
+    ),
+)
+@run_argument()
+@click.option(
+    "--user",
+    metavar="ID",
+    required=True,
+    help="A user of the dataset, by the dataset's own id.",
+)
+@click.option(
+    "--item",
+    "items",
+    metavar="ID",
+    multiple=True,
+    help="An item to explain, by the dataset's own id; repeatable. By default the best ones.",
+)
+@click.option(
+    "-k",
+    "k",
+    type=click.IntRange(1, 100),
+    default=3,
+    show_default=True,
+    metavar="N",
+    help="How many of the best.",
+)
+@click.option("--seed", type=int, metavar="N", help="Model seed; by default the run's first.")
+@runs_option
+@json_option
+@click.pass_obj
+def command(
+    invocation: Invocation,
+    run_name: str,
+    user: str,
+    items: tuple[str, ...],
+    k: int,
+    seed: int | None,
+    runs_dir: Path,
+    as_json: bool,
+) -> None:
+    """Explains recommendations by their evidence.
+
+    RUN is a run's folder, its id, or the beginning of its id; its pipeline must have an evidence
+    block. Every title, attribute, number and quotation of a sentence is listed with the records of
+    evidence that it rests on. A star marks what is in the user's own history.
+    """
+    run = find_run(run_name, runs_dir)
+    found = run.explain(user, items or None, k=k, seed=seed)
+    if as_json:
+        invocation.json({"run": run.id, "recommender": run.label, "explanations": found})
+        return
+    for number, entry in enumerate(found):
+        if number:
+            invocation.line("")
+        _show(invocation, entry)
+    if not items and len(found) < k:
+        invocation.note(f"Note: only {len(found)} items are left to recommend.")
+
+
+def _show(invocation: Invocation, entry: Mapping[str, Any]) -> None:
+    from rich.text import Text
+
+    from dynmm_framework.reports.text import printable
+
+    title = f"{entry['rank']:,}. {printable(entry['title'])}"
+    detail = f"  item {printable(entry['item'])}, score {entry['score']:.4g}"
+    invocation.show(
+        Text.assemble((title, "bold"), (detail, "dim")), Text(printable(entry["sentence"]))
+    )
+    if entry["fallback"]:
+        invocation.note(f"Note: a template's sentence; the writer's own {entry['fallback']}.")
+    invocation.table(
+        ("evidence", "what", "by", "score", "said in the sentence"),
+        (
+            (
+                record["id"],
+                Text(printable(words_of(record)), overflow="fold"),
+                record["extractor"],
+                f"{record['score']:.3f}",
+                ", ".join(said_of(entry, record["id"])),
+            )
+            for record in entry["evidence"]
+        ),
+        right=(3,),
+    )
+
+
+def said_of(entry: Mapping[str, Any], record: str) -> list[str]:
+    """Returns the words of a sentence that rest on a record."""
+    return [claim["text"] for claim in entry["claims"] if record in claim["evidence"]]
+
+
+def words_of(record: Mapping[str, Any]) -> str:
+    """Returns a record of evidence in a few words."""
+    from dynmm_framework.reports.explanations import evidence_words
+
+    return evidence_words(record)

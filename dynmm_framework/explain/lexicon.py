@@ -1,0 +1,137 @@
+"""Words by which a sentence is read: numbers, units, praise, what people are said to have done."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+_COUNTED = (
+    "two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
+    " seventeen eighteen nineteen twenty"
+)
+NUMBER_WORDS: Mapping[str, float] = {
+    **{word: float(value) for value, word in enumerate(_COUNTED.split(), start=2)},
+    "thirty": 30.0,
+    "forty": 40.0,
+    "fifty": 50.0,
+    "sixty": 60.0,
+    "seventy": 70.0,
+    "eighty": 80.0,
+    "ninety": 90.0,
+    "dozen": 12.0,
+    "dozens": float("inf"),
+    "hundred": 100.0,
+    "hundreds": float("inf"),
+    "thousand": 1000.0,
+    "thousands": float("inf"),
+    "million": 1e6,
+    "millions": float("inf"),
+    "billions": float("inf"),
+    "twice": 2.0,
+    "half": 0.5,
+}
+"""Numbers in words; ``one`` is left out, which is more often a pronoun."""
+
+UNITS: Mapping[str, tuple[str, ...]] = {
+    "day": ("days",),
+    "days": ("days",),
+    "time": ("count",),
+    "times": ("count",),
+    "people": ("users", "count"),
+    "person": ("users", "count"),
+    "users": ("users",),
+    "viewers": ("users",),
+    "customers": ("users",),
+    "buyers": ("users",),
+    "readers": ("users",),
+    "others": ("users",),
+    "percent": ("share",),
+    "weeks": ("weeks",),
+    "months": ("months",),
+    "years": ("years",),
+    "stars": ("stars", "rating"),
+}
+"""Word after a number to the numbers of records that it may be."""
+
+PRAISE = re.compile(
+    r"\b(?:best(?:[- ]selling)?|greatest|finest|worst|award[- ]winning|awards?|oscars?|"
+    r"academy awards?|emmys?|grammys?|golden globes?|acclaimed|critically|masterpieces?|"
+    r"masterful|must[- ](?:see|watch|have|buy|read|try)|unmissable|perfect(?:ly)?|amazing|awesome|"
+    r"incredible|stunning|brilliant|fantastic|excellent|superb|outstanding|wonderful|exceptional|"
+    r"unforgettable|legendary|iconic|timeless|beloved|thrilling|hilarious|captivating|compelling|"
+    r"gripping|breathtaking|delightful|heartwarming|spectacular|unparalleled|unrivall?ed|"
+    r"world[- ]class|first[- ]class|top[- ](?:rated|notch|quality)|highly[- ](?:rated|recommended|"
+    r"acclaimed|praised)|well[- ](?:made|crafted|acted|reviewed|received|known|written)|renowned|"
+    r"famous|famed|celebrated|favou?rites?|loved by|everyone|guaranteed?|definitely|certainly|"
+    r"undoubtedly|great|classic|classics|quality|fascinating|enjoyable|entertaining|"
+    r"engaging|impressive|remarkable|powerful|beautiful(?:ly)?|ever made|of all time|number one|"
+    r"no\. ?1|five[- ]star|hit|blockbusters?|bestsellers?|popular|trending|rave)\b|#1\b|★",
+    re.IGNORECASE,
+)
+"""Words that say how good something is; no record of evidence says that."""
+
+LINK = re.compile(r"(?:https?://|www\.)\S+|\S+@\S+\.\w+|\b[\w-]+\.(?:com|net|org|io)\b", re.I)
+
+QUOTED = re.compile(
+    r"“([^“”]+)”|\"([^\"]+)\"|«([^«»]+)»|(?<!\w)‘([^‘’]+)’(?!\w)|(?<!\w)'([^']+)'(?!\w)"
+)
+"""A quotation, by the marks around it."""
+
+_NO_MODAL = r"(?! (?:may|might|could|will|would|should|can|must|want))"
+_VERBS = (
+    r"(?:watched|seen|saw|viewed|liked|like|loved|love|enjoyed|enjoy|chose|chosen|choose|picked|"
+    r"bought|purchased|ordered|read|played|heard|rated|tried|visited|had|own|finished)"
+)
+
+
+class Acts(NamedTuple):
+    """Words that say what someone has done.
+
+    Attributes:
+        after: Stands before what was chosen: ``you watched``, ``your love of``.
+        before: Stands after it: ``which you watched``.
+    """
+
+    after: re.Pattern[str]
+    before: re.Pattern[str]
+
+
+ACTS = Acts(
+    after=re.compile(
+        rf"(?<!which )(?<!that )\byou(?:['’]ve| have| had)?{_NO_MODAL}(?: \w+){{0,2}}? {_VERBS}\b"
+        r"|\byour (?:recent |past |previous |own )?"
+        r"(?:choices?|watching|viewing|purchases?|history|love|liking|interest|enjoyment)"
+        r" (?:of|in|for|with)\b",
+        re.IGNORECASE,
+    ),
+    before=re.compile(
+        r"\b(?:which|that|both of which|all of which) you(?:['’]ve| have| had)?"
+        rf"(?: \w+){{0,2}}? {_VERBS}\b"
+        r"|\b(?:from|in) your (?:history|watch(?:ed)? list|list)\b",
+        re.IGNORECASE,
+    ),
+)
+
+ITSELF = re.compile(r"\s+(?:it|this|this one|these|that)\b(?!\s+\w+s\b)", re.IGNORECASE)
+"""The recommended item, behind what someone is said to have done."""
+
+LIKENESS = re.compile(
+    r"\b(?:close|similar|akin|comparable|related) to\b|\b(?:resembles|reminiscent of)\b",
+    re.IGNORECASE,
+)
+"""Says that one thing is like another."""
+
+_ORDINARY = """
+a about after all also although an and another any are as at based because before both but
+by each few for from given has have he her here his how however i if in is it its just like
+many may more most much my no not of often on one only or other our people recommended s se
+she similar since so some such t than that the their them then there these they this those
+though to under up us users very was we what when where which while who why will with would
+you your yours recommend recommends suggest suggests suggested recommendation description
+review reviews says said fact facts title item items film films movie movies viewers
+audience it's you've we've likewise additionally moreover furthermore therefore thus finally
+first second last next now today do does did can could should must well too again yes
+"""
+ORDINARY = frozenset(_ORDINARY.split())
+"""Words that a capital letter does not make a name, as at the beginning of a sentence."""

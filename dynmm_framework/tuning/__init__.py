@@ -1,0 +1,1 @@
+"""Searches for better settings: space, sampler, trials through the engine, results."""

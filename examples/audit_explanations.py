@@ -1,0 +1,125 @@
+"""Re-checks every claim of a run's stored explanations against the stored evidence.
+
+    python examples/audit_explanations.py runs/movielens_explained-1a2b3c4d
+
+It reads nothing but ``explanations.parquet`` and ``data/items.parquet`` of the run's folder, and
+none of the framework: what a record does not hold literally is unsupported here. Exits with 1 if
+any claim is.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+_COUNTED = "two three four five six seven eight nine ten eleven twelve"
+SPELT = {word: float(value) for value, word in enumerate(_COUNTED.split(), start=2)}
+
+
+def words(text: str) -> str:
+    """Returns a text's letters and digits, word by word, without case and accents."""
+    plain = unicodedata.normalize("NFKD", text.casefold())
+    kept = "".join(char for char in plain if not unicodedata.combining(char))
+    return " ".join(re.findall(r"[^\W_]+", kept))
+
+
+def same_title(shown: str, title: str) -> bool:
+    """Tells whether a title is shown: its year, and where its article stands, do not matter."""
+    year = r"\(\d{4}\)\s*$"
+    cut = shown.endswith("…")
+    shown_words = sorted(words(re.sub(year, "", shown.rstrip("…"))).split())
+    for form in (title, re.sub(year, "", title)):
+        known = sorted(words(form).split())
+        if shown_words == known or (cut and set(shown_words) <= set(known)):
+            return True
+    return False
+
+
+def numbers(record: Mapping[str, Any]) -> list[float]:
+    """Returns every number that a record holds."""
+    counted = [record["support"], record["of"]] if record["support"] else []
+    return [float(value) for value in [*record["values"].values(), *counted]]
+
+
+def holds(claim: Mapping[str, Any], record: Mapping[str, Any], titles: Mapping[str, str]) -> bool:
+    """Tells whether a record of evidence holds a claim, word for word."""
+    text = claim["text"]
+    if claim["kind"] == "title":
+        return same_title(text, record["name"] or titles.get(record["item"] or "", ""))
+    if claim["kind"] == "number":
+        found = re.search(r"\d[\d,]*(?:\.\d+)?", text)
+        value = float(found.group().replace(",", "")) if found else SPELT.get(text.casefold())
+        shares = [100 * number for number in numbers(record)]
+        return value is not None and any(abs(value - n) < 0.5 for n in [*numbers(record), *shares])
+    if claim["kind"] == "quotation":
+        return words(text.rstrip("…")) in words(record["passage"])
+    wanted, name = words(text), words(f"{record['name']} {record['group']}")
+    return any(form in name for form in (wanted, wanted.rstrip("s"), re.sub("ies$", "y", wanted)))
+
+
+def problems(row: Mapping[str, Any], titles: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yields every claim of an explanation that nothing bears out, and why."""
+    records = {record["id"]: record for record in json.loads(row["evidence"])}
+    for claim in json.loads(row["claims"]):
+        text, shown = claim["text"], row["sentence"][claim["start"] : claim["end"]]
+        if shown != text:
+            yield text, f"is not what the sentence says there, which is {shown!r}"
+        elif not claim["evidence"]:
+            yield text, "rests on nothing"
+        for name in claim["evidence"]:
+            if name == "item":
+                if not same_title(text, titles[row["item"]]) and words(text) not in words(
+                    titles[row["item"]]
+                ):
+                    yield text, "is not the item's title"
+            elif name not in records:
+                yield text, f"rests on {name}, which is not stored"
+            elif not holds(claim, records[name], titles) and not any(
+                holds(claim, records[other], titles)
+                for other in claim["evidence"]
+                if other in records
+            ):
+                yield text, f"is not in {name}"
+    yield from unnamed(row)
+
+
+def unnamed(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yields numbers and quotations of a sentence that stand outside of every claim."""
+    claims = [(claim["start"], claim["end"]) for claim in json.loads(row["claims"])]
+    for found in re.finditer(r"\d[\d,.]*|“[^”]+”", row["sentence"]):
+        start, end = found.span()
+        if not any(start < until and since < end for since, until in claims):
+            yield found.group(), "is said and claimed nowhere"
+
+
+def audit(folder: Path) -> int:
+    """Prints what was checked, and returns the number of unsupported claims."""
+    rows = pq.read_table(folder / "explanations.parquet").to_pylist()
+    items = pq.read_table(folder / "data" / "items.parquet")
+    given = items["title"].to_pylist() if "title" in items.column_names else [None] * len(items)
+    titles = {
+        item: title or f"item {item}"
+        for item, title in zip(items["id"].to_pylist(), given, strict=True)
+    }
+    kinds = Counter(claim["kind"] for row in rows for claim in json.loads(row["claims"]))
+    wrong = [(row, *found) for row in rows for found in problems(row, titles)]
+    for row, text, reason in wrong[:20]:
+        print(f"user {row['user']}, item {row['item']}: {text!r} {reason}")
+    print(f"{len(rows):,} explanations of {len({row['user'] for row in rows}):,} users")
+    print(f"{sum(kinds.values()):,} claims: {', '.join(f'{n:,} {k}' for k, n in kinds.items())}")
+    print(f"{len(wrong):,} unsupported")
+    return len(wrong)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python examples/audit_explanations.py RUN_FOLDER")
+    sys.exit(1 if audit(Path(sys.argv[1])) else 0)

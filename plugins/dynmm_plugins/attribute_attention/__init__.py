@@ -1,0 +1,1 @@
+"""Attributes of items as evidence, weighed by learned attention."""

@@ -1,0 +1,1 @@
+"""What groups of people with similar taste chose, as evidence."""

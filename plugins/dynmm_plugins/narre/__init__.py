@@ -1,0 +1,1 @@
+"""NARRE: what users wrote, weighed by how useful it is."""

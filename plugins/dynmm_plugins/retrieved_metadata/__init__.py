@@ -1,0 +1,1 @@
+"""Passages of the items' own texts, as evidence."""

@@ -1,0 +1,1 @@
+"""Reviews of an item as evidence, by how useful they are."""

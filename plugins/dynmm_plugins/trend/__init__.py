@@ -1,0 +1,1 @@
+"""Evidence: how many people chose an item lately, and whether more than before."""

@@ -1,0 +1,145 @@
+"""What sentences claim, and whether the evidence holds it."""
+
+from __future__ import annotations
+
+import pytest
+from explanation_cases import (
+    EVERYTHING,
+    attribute,
+    case,
+    checker,
+    cohort,
+    neighbour,
+    passage,
+    trend,
+)
+
+from dynmm_framework.explain.claims import unsupported
+
+
+def wrong(sentence: str, *evidence: object) -> list[tuple[str, str]]:
+    claims = checker().check(sentence, case(*evidence))  # type: ignore[arg-type]
+    return [(claim.kind, claim.text) for claim in unsupported(claims)]
+
+
+def held(sentence: str, *evidence: object) -> dict[str, tuple[str, ...]]:
+    claims = checker().check(sentence, case(*evidence))  # type: ignore[arg-type]
+    assert not unsupported(claims), unsupported(claims)
+    return {claim.text: claim.evidence for claim in claims}
+
+
+def test_each_claim_rests_on_the_record_that_holds_it():
+    sentence = (
+        "We recommend “Babe” because you watched Toy Story, you often choose Comedy (7 of your last"
+        " 20), 38 of 51 people chose it and 1,412 people did in the last 30 days."
+    )
+    assert held(sentence) == {
+        "Babe": ("item",),
+        "Toy Story": ("e1",),
+        "Comedy": ("e3",),
+        "7": ("e3",),
+        "20": ("e3",),
+        "38": ("e5",),
+        "51": ("e5",),
+        "1,412": ("e4",),
+        "30": ("e4",),
+    }
+
+
+@pytest.mark.parametrize(
+    ("sentence", "found"),
+    [
+        ("It is close to Aladdin.", [("title", "Aladdin")]),
+        ("It is like “The Game”.", [("title", "The Game")]),
+        ("It goes with Game, The.", [("title", "Game, The")]),
+        ("It is a drama.", [("attribute", "drama")]),
+        ("These are musicals.", [("attribute", "musicals")]),
+        ("You often choose Comedy (8 of your last 20).", [("number", "8"), ("number", "20")]),
+        ("You often choose Comedy (7 of your last 30).", [("number", "7"), ("number", "30")]),
+        ("It was chosen 30 times in 1,412 days.", [("number", "30"), ("number", "1,412")]),
+        ("Thousands of people chose it.", [("number", "Thousands")]),
+        ("Twelve people chose it.", [("number", "Twelve")]),
+        ("Its description says “a masterpiece”.", [("quotation", "a masterpiece")]),
+        ("Tom Hanks is in it.", [("name", "Tom Hanks")]),
+        ("It stars Tom Hanks.", [("name", "Tom Hanks")]),
+        ("It is award-winning.", [("praise", "award-winning")]),
+        ("It is the best film of all time.", [("praise", "best"), ("praise", "of all time")]),
+        ("This must-see is loved by critics.", [("praise", "must-see"), ("praise", "loved by")]),
+        ("It is at www.example.com/babe.", [("link", "www.example.com/babe.")]),
+        ("You have chosen it before.", [("act", "You have chosen it")]),
+        ("You watched Babe.", [("act", "Babe")]),
+        ("You watched “The Godfather”.", [("act", "The Godfather")]),
+        ("It is close to “The Godfather”, which you have seen.", [("act", "The Godfather")]),
+        ("It is close to Comedy.", [("act", "close to")]),
+    ],
+)
+def test_what_the_evidence_does_not_hold_is_found(sentence: str, found: list[tuple[str, str]]):
+    assert wrong(sentence) == found
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "You may like Babe.",
+        "Because you like comedies, we recommend Babe.",
+        "It is close to “Toy Story”, which you have chosen.",
+        "People choose it together with The Godfather.",
+        "People choose it together with “Godfather, The (1972)”.",
+        "Its description says “a pig says ‘hello’ to the farmer”.",
+        "Its description says “A pig says…”.",
+        "If it is like this, then why not?",
+    ],
+)
+def test_what_the_evidence_holds_is_let_through(sentence: str):
+    assert wrong(sentence) == []
+
+
+def test_the_longest_title_counts_and_what_follows_it():
+    assert wrong("It is close to Toy Story 3.") == [("number", "3")]
+    assert wrong("It goes with The Godfather Part Two.") == [("name", "Part"), ("number", "Two")]
+
+
+def test_numbers_of_one_attribute_bear_out_no_other():
+    evidence = (attribute(1, "Comedy", 7), attribute(2, "Drama", 3))
+    assert wrong("You often choose Drama (7 of your last 20).", *evidence) == [
+        ("number", "7"),
+        ("number", "20"),
+    ]
+    assert held("You often choose Drama (3 of your last 20).", *evidence)["3"] == ("e2",)
+
+
+def test_an_attribute_that_nobody_counted_was_not_chosen():
+    assert wrong("You often choose Comedy.", attribute(1, "Comedy", 0)) == [("act", "Comedy")]
+    assert held("Its genre is Comedy.", attribute(1, "Comedy", 0)) == {"Comedy": ("e1",)}
+
+
+def test_what_many_people_chose_was_not_chosen_by_this_one():
+    sentence = "You have chosen it in the last 30 days."
+    assert ("act", "You have chosen it") in wrong(sentence, trend(1, 40, 30))
+
+
+def test_a_share_that_no_record_holds_is_a_number_of_its_own():
+    evidence = (cohort(1, 30, 40),)
+    assert wrong("75% of people chose it.", *evidence) == [("number", "75")]
+
+
+def test_quotations_are_of_the_passage_and_in_its_order():
+    evidence = (passage(1, "The farmer has a small pig."),)
+    assert held("It says “a small pig”.", *evidence) == {"a small pig": ("e1",)}
+    assert wrong("It says “pig a small”.", *evidence) == [("quotation", "pig a small")]
+
+
+def test_claims_stand_where_they_say():
+    sentence = "We recommend “Babe”, as you watched Toy Story (1,412 people did in 30 days)."
+    for claim in checker().check(sentence, case()):
+        assert sentence[claim.start : claim.end] == claim.text
+
+
+def test_films_of_one_name_are_told_apart_by_their_years():
+    evidence = (neighbour(1, 6, own=True),)
+    assert held("You watched Hamlet.", *evidence)["Hamlet"] == ("e1",)
+    assert wrong("You watched “Hamlet (1996)”.", *evidence) != []
+
+
+def test_nothing_is_claimed_by_an_empty_sentence():
+    assert checker().check("", case(*EVERYTHING)) == []

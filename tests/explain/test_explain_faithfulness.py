@@ -1,0 +1,151 @@
+"""Evidence taken away from a scorer of which all is known."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from explanation_cases import TITLES, ToyExtractor, items, titles
+
+from dynmm_framework.config.explain import ExplainBlock
+from dynmm_framework.data.tables import Histories
+from dynmm_framework.evaluation.explanation import faithfulness
+from dynmm_framework.explain.explanations import Explainer
+from dynmm_framework.explain.faithfulness import (
+    evidence_of,
+    measure_removals,
+    reads_evidence,
+)
+from dynmm_framework.explain.measures import consistency, evidence_ms, faithful, summary
+from dynmm_framework.explain.source import Evidence, EvidenceSource
+
+N = len(TITLES)
+
+
+class Counting:
+    """Scores each candidate by the number of its records."""
+
+    def score_with(self, histories: Histories, candidates: Any, evidence: Evidence) -> np.ndarray:
+        scores = np.zeros(candidates.shape, np.float32)
+        np.add.at(scores, (evidence.table.rows, evidence.table.columns), 1)
+        return scores
+
+
+class Deaf(Counting):
+    """Scores by nothing."""
+
+    def score_with(self, histories: Histories, candidates: Any, evidence: Evidence) -> np.ndarray:
+        return np.zeros(candidates.shape, np.float32)
+
+
+@pytest.fixture
+def source() -> EvidenceSource:
+    return EvidenceSource({"toy": ToyExtractor(N)})
+
+
+@pytest.fixture
+def histories() -> Histories:
+    return Histories.of([[1, 2], [3], [4, 5, 6]] * 3, N)
+
+
+CANDIDATES = np.tile(np.arange(4, dtype=np.int32), (9, 1))
+
+
+def test_what_is_cited_counts_and_what_is_random_does_not(source, histories):
+    pairs = [(row, row % 4) for row in range(9)]
+    rng = np.random.default_rng(0)
+    removals = measure_removals(Counting(), source, histories, CANDIDATES, pairs, rng=rng)
+    assert len(removals) == 9
+    even = 1 / 4  # two records each: all candidates score alike
+    assert removals.whole == pytest.approx(np.full(9, even))
+    assert removals.none == pytest.approx(np.full(9, even))
+    assert removals.without_cited == pytest.approx(1 / (1 + 3 * np.exp(2)))
+    assert removals.cited_alone == pytest.approx(np.exp(2) / (np.exp(2) + 3))
+    assert (removals.without_random > even).all()
+    assert (removals.random_alone < even).all()
+    found = faithfulness(removals)
+    assert found["comprehensiveness"] > 0 > found["comprehensiveness_random"]
+    assert found["sufficiency"] < 0 < found["sufficiency_random"]
+    assert found["gain"] == pytest.approx(0)
+    assert found["tests"]["comprehensiveness"]["difference"] > 0
+    assert found["tests"]["sufficiency"]["difference"] < 0
+
+
+def test_a_scorer_that_reads_nothing_is_found_out(source, histories):
+    pairs = [(row, 0) for row in range(9)]
+    rng = np.random.default_rng(0)
+    found = faithfulness(measure_removals(Deaf(), source, histories, CANDIDATES, pairs, rng=rng))
+    assert found["comprehensiveness"] == found["sufficiency"] == found["gain"] == 0
+    assert found["tests"]["comprehensiveness"]["t_p"] == 1
+
+
+def test_a_user_may_be_asked_about_twice_and_pairs_without_evidence_are_left_out(histories):
+    source = EvidenceSource({"toy": ToyExtractor(N)})
+    pairs = [(0, 0), (0, 1), (2, 3)]
+    rng = np.random.default_rng(0)
+    removals = measure_removals(Counting(), source, histories, CANDIDATES, pairs, rng=rng)
+    assert removals.users.tolist() == [0, 0, 2]
+    nothing = EvidenceSource({})
+    empty = measure_removals(Counting(), nothing, histories, CANDIDATES, pairs, rng=rng)
+    assert len(empty) == 0
+
+
+def test_a_prompt_says_what_it_reads(source, histories):
+    class Few(Counting):
+        def evidence_for(self, histories: Histories, candidates: Any) -> Evidence:
+            return source.find(histories, candidates).best(1)
+
+    assert reads_evidence(Few())
+    assert not reads_evidence(object())
+    assert len(evidence_of(Few(), source, histories, CANDIDATES)) == 9 * 4
+    assert len(evidence_of(Counting(), source, histories, CANDIDATES)) == 9 * 4 * 2
+
+
+def test_recommended_items_and_targets_are_measured_apart(source, histories):
+    found = faithful(
+        Counting(),
+        source,
+        histories,
+        CANDIDATES,
+        [3, 3, 3, 7, 7, 7, -1, 2, 2],
+        rng=np.random.default_rng(0),
+    )
+    assert found["recommended"]["pairs"] == 9
+    assert found["target"]["pairs"] == 5
+    assert found["ms_with_evidence"] > 0
+
+
+def test_explanations_are_summed_up(source, histories):
+    explainer = Explainer(source, items(), ExplainBlock(per_item=2))
+    recommended = np.tile(np.array([0, 4, -1], np.int32), (9, 1))
+    scores = np.tile(np.array([2.0, 1.0, -np.inf]), (9, 1))
+    explained = explainer.explain(histories, recommended, scores)
+    assert [e.case.rank for e in explained[:2]] == [1, 2]
+    assert [e.score for e in explained[:2]] == [2.0, 1.0]
+    assert explained[0].case.evidence[0].own == (1 in histories[0])
+    found = summary(explained, explainer)
+    assert found["explanations"] == 18
+    assert found["coverage"] == 1
+    assert found["hallucination"]["after_checking"] == 0
+    assert found["records"] == {"toy": 2.0}
+    again = consistency(
+        explainer,
+        explainer.template,
+        histories,
+        recommended[:, :2],
+        explained,
+        rng=np.random.default_rng(0),
+    )
+    assert (again["jaccard"], again["n"]) == (1.0, 18)
+    assert evidence_ms(source, histories, CANDIDATES) is not None
+
+
+def test_ranks_may_be_given(source, histories):
+    explainer = Explainer(source, items(), ExplainBlock())
+    asked = np.array([[4, 0]], np.int32)
+    found = explainer.explain(
+        histories.take(slice(1)), asked, np.array([[1.0, 9.0]]), ranks=[17, 1]
+    )
+    assert [(e.case.item, e.case.rank, e.score) for e in found] == [(4, 17, 1.0), (0, 1, 9.0)]
+    assert explainer.record(found[0], "u")["title"] == titles()[4]
