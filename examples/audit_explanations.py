@@ -46,7 +46,9 @@ def same_title(shown: str, title: str) -> bool:
 def numbers(record: Mapping[str, Any]) -> list[float]:
     """Returns every number that a record holds."""
     counted = [record["support"], record["of"]] if record["support"] else []
-    return [float(value) for value in [*record["values"].values(), *counted]]
+    # How many items of the catalogue have an attribute is no number that is ever told.
+    told = [value for name, value in record["values"].items() if name != "items"]
+    return [float(value) for value in [*told, *counted]]
 
 
 def holds(claim: Mapping[str, Any], record: Mapping[str, Any], titles: Mapping[str, str]) -> bool:
@@ -57,8 +59,16 @@ def holds(claim: Mapping[str, Any], record: Mapping[str, Any], titles: Mapping[s
     if claim["kind"] == "number":
         found = re.search(r"\d[\d,]*(?:\.\d+)?", text)
         value = float(found.group().replace(",", "")) if found else SPELT.get(text.casefold())
-        shares = [100 * number for number in numbers(record)]
-        return value is not None and any(abs(value - n) < 0.5 for n in [*numbers(record), *shares])
+        known = numbers(record)
+        if "%" in text or "percent" in text:
+            known = [100 * number for number in known]
+        # A number with decimals is held to the last of them.
+        nearest = 0.5 * 10.0 ** -len(text.partition(".")[2].rstrip("% "))
+        exact = [n for n in known if float(n).is_integer() and "." not in text]
+        rounded = [n for n in known if not float(n).is_integer()]
+        if value is None:
+            return False
+        return value in exact or any(abs(value - n) <= nearest for n in rounded)
     if claim["kind"] == "quotation":
         return words(text.rstrip("…")) in words(record["passage"])
     wanted, name = words(text), words(f"{record['name']} {record['group']}")

@@ -23,9 +23,6 @@ from dynmm_framework.cli.invocation import Invocation
 if TYPE_CHECKING:
     from dynmm_framework.specs import Component
 
-NO_CLASS = ("prompt",)
-"""Slots of which only the registration and the settings are checked so far."""
-
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -177,11 +174,6 @@ def _announce(invocation: Invocation, component: Component) -> None:
             hint=f"pip install '{component.provider.distribution}{extra}'",
         )
     invocation.note(f"checking {component.kind} {component.name} of {component.provider}")
-    if (slot := component.spec.slot or component.kind) in NO_CLASS:
-        invocation.note(
-            f"there is no conformance class for {slot} yet: registration and settings are checked,"
-            " nothing else"
-        )
 
 
 def _run(

@@ -117,6 +117,8 @@ def _show(invocation: Invocation, found: Search) -> None:
             metric = manifest.objectives[0].name
             value = manifest.test["metrics"].get(metric)
             told = f"{metric} {number(value)}" if value is not None else "see its report"
-            invocation.line(f"On test users, looked at once: {told} (run {manifest.test['run']})")
+            invocation.line(
+                f"On test users, whom no trial saw: {told} (run {manifest.test['run']})"
+            )
         invocation.line(f"Best pipeline: {found.folder / BEST_FILE}")
     invocation.line(f"Report: {found.report}")

@@ -23,6 +23,7 @@ from dynmm_framework.explain.lexicon import (
     PRAISE,
     QUOTED,
     UNITS,
+    UNTOLD,
 )
 from dynmm_framework.explain.vocabulary import Vocabulary, Word, folded, words_of
 
@@ -261,13 +262,22 @@ class _Reading:
             said = any(start <= claim.start and claim.end <= end for start, end in spans)
             if not (said and claim.supported and claim.kind in ("title", "attribute", "number")):
                 yield claim
-            elif kept := tuple(place for place in claim.evidence if place in known):
+            elif kept := tuple(
+                place
+                for place in claim.evidence
+                if place in known and (claim.kind != "number" or self._counts(place, claim))
+            ):
                 yield replace(claim, evidence=kept)
             else:
                 reason = "says that it was chosen, which the history does not"
                 yield replace(claim, kind="act", evidence=(), reason=reason)
 
     # Parts.
+
+    def _counts(self, record: str, claim: Claim) -> bool:
+        """Tells whether a number is how much of the history a record rests on."""
+        value = _value(words_of(claim.text)[0], claim.text)
+        return any(c.id == record and value in (c.support, c.of) for c in self.case.evidence)
 
     def _as_title(self, text: str) -> tuple[tuple[str, ...], str] | None:
         """Returns what a title rests on; ``None`` if neither item nor evidence has it."""
@@ -316,7 +326,8 @@ class _Reading:
             if named and cited.support and cited.fact.kind == "attribute" and cited.id not in named:
                 continue
             for name, number in cited.numbers.items():
-                if (not wanted or name in wanted) and abs(number - value) < 0.005:
+                fits = name in wanted if wanted else name not in UNTOLD
+                if fits and abs(number - value) < 0.005 and self._is_told(name, cited):
                     held.append(cited.id)
         whole = self._of_which(place)
         if whole is not None:
@@ -330,6 +341,16 @@ class _Reading:
         return tuple(
             dict.fromkeys(held)
         ), "" if held else "gives a number that the evidence does not"
+
+    def _is_told(self, name: str, cited: Cited) -> bool:
+        """Tells whether a number may stand as it does: a group's size only beside those who chose.
+
+        Else ``120 people chose it`` would pass where 37 of them did.
+        """
+        count = cited.fact.values.get("count")
+        if name != "users" or count is None:
+            return True
+        return any(_value(word, self.sentence) == count for word in self.words)
 
     def _nearest_attribute(self, place: int) -> tuple[str, ...]:
         start = self.words[place].start

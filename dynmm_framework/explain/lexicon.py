@@ -47,12 +47,22 @@ UNITS: Mapping[str, tuple[str, ...]] = {
     "readers": ("users",),
     "others": ("users",),
     "percent": ("share",),
+    "minutes": ("minutes",),
+    "hour": ("hours",),
+    "hours": ("hours",),
+    "week": ("weeks",),
     "weeks": ("weeks",),
+    "month": ("months",),
     "months": ("months",),
+    "year": ("years",),
     "years": ("years",),
     "stars": ("stars", "rating"),
 }
 """Word after a number to the numbers of records that it may be."""
+
+UNTOLD = frozenset({"items", "epsilon"})
+"""Numbers of records that say nothing of people: no sentence is given them, and a number that only
+happens to equal one is not borne out by it."""
 
 PRAISE = re.compile(
     r"\b(?:best(?:[- ]selling)?|greatest|finest|worst|award[- ]winning|awards?|oscars?|"

@@ -73,10 +73,9 @@ class TemplateWriter:
         if not wrong:
             return written
         for form in self._turns(case):
-            for most in (1,):
-                again = self.phrasebook.rationale(replace(case, rank=1), forms=(form,), most=most)
-                if not unsupported(self.checker.check(again.sentence, case)):
-                    return self._gave_way(again, written, wrong[0].reason, tuple(wrong))
+            again = self.phrasebook.rationale(replace(case, rank=1), forms=(form,), most=1)
+            if not unsupported(self.checker.check(again.sentence, case)):
+                return self._gave_way(again, written, wrong[0].reason, tuple(wrong))
         nothing = Rationale(self.phrasebook.wording.nothing, "none", ())
         return self._gave_way(nothing, written, wrong[0].reason, tuple(wrong))
 

@@ -7,7 +7,7 @@ the adapter's loss and are added to the scores that it serves (late fusion).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,10 @@ from dynmm_framework.protocols import FloatArray, State
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
+
+
+FAINT: Final = 0.01
+"""Decayed transitions that are forgotten: seen once, more than six half-lives ago."""
 
 
 class DecayedPopularity:
@@ -52,8 +56,9 @@ class DecayedTransitions:
     """How often an item followed another in a user's history, the longer ago the less.
 
     Pairs are kept in two sparse matrices, a large one and what came since, which is merged into it
-    when it has grown to an eighth: O(events) a window on average. Of more than ``most`` pairs the
-    smallest are forgotten, so memory does not grow with the stream.
+    when it has grown to an eighth: O(events) a window on average. Pairs that have faded below
+    :data:`FAINT`, and of more than ``most`` the smallest, are then forgotten, so neither memory nor
+    time grows with the stream.
 
     Args:
         n_items: Items of the catalogue.
@@ -160,6 +165,10 @@ class DecayedTransitions:
         import scipy.sparse as sp
 
         main = (self._main + self._new).tocsr()
+        faint = main.data < FAINT / self._scale
+        if faint.any():
+            main.data[faint] = 0
+            main.eliminate_zeros()
         if main.nnz > self.most:
             kept = self.most * 3 // 4
             limit = np.partition(main.data, main.nnz - kept)[main.nnz - kept]

@@ -205,12 +205,14 @@ def thumbnail(path: Path) -> str:
     """Returns a small picture as a ``data:`` address; empty if it cannot be read."""
     try:
         from PIL import Image
-
+    except ImportError:
+        return ""
+    try:
         with Image.open(path) as image:
             small = image.convert("RGB")
             small.thumbnail((SIDE, SIDE))
             buffer = io.BytesIO()
             small.save(buffer, "JPEG", quality=70)
-    except (ImportError, OSError, ValueError, SyntaxError):
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return ""
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"

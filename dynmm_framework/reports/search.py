@@ -141,7 +141,7 @@ def _headline(manifest: Mapping[str, Any], trials: Sequence[Trial], best: Trial 
     )
     test = manifest["test"].get("metrics", {}).get(metric)
     if test is not None:
-        text += f" On test users, looked at once: {number(test)}."
+        text += f" On test users, whom no trial saw: {number(test)}."
     return text
 
 

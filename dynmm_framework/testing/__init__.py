@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from dynmm_framework.testing.conformance.evidence import EvidenceConformance
     from dynmm_framework.testing.conformance.language_model import LanguageModelConformance
     from dynmm_framework.testing.conformance.online import OnlineConformance
+    from dynmm_framework.testing.conformance.prompt import PromptConformance
     from dynmm_framework.testing.contexts import ContextFactory
     from dynmm_framework.testing.generated import generate_dataset
 
@@ -57,6 +58,7 @@ __all__ = [
     "FeatureReaderConformance",
     "LanguageModelConformance",
     "OnlineConformance",
+    "PromptConformance",
     "generate_dataset",
 ]
 
@@ -71,6 +73,7 @@ _MODULES = {
     "FeatureReaderConformance": "conformance.encoder",
     "LanguageModelConformance": "conformance.language_model",
     "OnlineConformance": "conformance.online",
+    "PromptConformance": "conformance.prompt",
     "generate_dataset": "generated",
 }
 

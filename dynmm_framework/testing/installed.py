@@ -83,6 +83,7 @@ def conformance_class(
         "encoder": "FeatureReaderConformance" if reads_features else "EncoderConformance",
         "align": "AlignConformance",
         "online": "OnlineConformance",
+        "prompt": "PromptConformance",
         "evidence": "EvidenceConformance",
         "language_model": "LanguageModelConformance",
         "dataset": "DatasetConformance",

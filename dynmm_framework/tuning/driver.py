@@ -395,6 +395,7 @@ class _Driver:
                 "engine": self.executor.name,
                 "trials": {state: states.count(state) for state in dict.fromkeys(states)},
                 "seconds": round(earlier + time.monotonic() - self.started, 3),
+                "test": before.test if before is not None else {},
                 "startup_seconds": self.executor.startup_seconds,
                 "environment": collect_environment(),
             }

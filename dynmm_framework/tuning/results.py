@@ -109,6 +109,7 @@ def write_results(
             "best": best.number if best is not None else None,
             "front": front,
             "importance": dict(importance),
+            "test": manifest.test if best and manifest.test.get("trial") == best.number else {},
         }
     )
     folder.write(manifest)
@@ -129,7 +130,8 @@ def report(folder: SearchFolder, manifest: SearchManifest, trials: Sequence[Tria
 def _pipeline(loaded: LoadedPipeline, manifest: SearchManifest, trial: TrialRecord) -> str:
     metric = manifest.objectives[0].name
     reached = ", ".join(f"{name} {number(value)}" for name, value in trial.metrics.items())
-    params = "\n".join(f"#   {path}: {value}" for path, value in trial.params.items())
+    # A value of several lines, such as a prompt's template, must not end the comment.
+    params = "\n".join(f"#   {p}: {' '.join(str(v).split())}" for p, v in trial.params.items())
     head = (
         f"# Trial {trial.number} of {manifest.search}; on {trial.users:,} validation users:"
         f" {reached}.\n# What was found, the rest being as in {manifest.source or 'the pipeline'}:"

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from dynmm_framework.engine.stages import Workbench
 
 
-LEARNS: Final = ("data", "split", "encode", "fit", "align", "prompt", "stream")
+LEARNS: Final = ("data", "split", "encode", "fit", "align", "evidence", "prompt", "stream")
 
 
 class Order(TypedDict):

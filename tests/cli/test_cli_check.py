@@ -11,8 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from dynmm_framework.cli import check
-
 FORGETFUL = """
 import numpy as np
 from dynmm_framework import ComponentSpec, hookimpl
@@ -128,12 +126,3 @@ def test_without_pytest_the_message_says_what_to_install(dynmm, monkeypatch):
     assert result.exit_code == 2
     assert "the conformance kit needs pytest, not installed here" in result.stderr
     assert "pip install pytest 'dynmm-framework[torch]'" in result.stderr
-
-
-def test_a_kind_without_a_class_is_said_so(dynmm, monkeypatch):
-    found = check.Finding("adapter", "soft_prompt", "every setting is documented", "passed", "", 0)
-    monkeypatch.setattr(check, "_run", lambda *_, **__: [[found]])
-    result = dynmm("plugins", "check", "soft_prompt")
-    assert result.exit_code == 0, result.stderr
-    assert "there is no conformance class for prompt yet" in result.stderr
-    assert "adapter soft_prompt: 1 of 1 checks pass" in result.stdout

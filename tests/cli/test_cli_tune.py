@@ -32,7 +32,7 @@ def test_a_search_prints_its_best_and_dynmm_run_takes_it(
     assert done.exit_code == 0, done.stderr
     assert "3 finished trials in" in done.stdout
     assert "baseline.config.decay" in done.stdout
-    assert "On test users, looked at once: ndcg@10" in done.stdout
+    assert "On test users, whom no trial saw: ndcg@10" in done.stdout
     assert "Trials run one after another in this process" in done.stderr
     assert "trial 3 finished ndcg@10" in done.stderr
     (best,) = Path("runs").glob("found-search-*/best.yaml")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from explanation_cases import (
     EVERYTHING,
@@ -58,6 +60,8 @@ def test_each_claim_rests_on_the_record_that_holds_it():
         ("You often choose Comedy (7 of your last 30).", [("number", "7"), ("number", "30")]),
         ("It was chosen 30 times in 1,412 days.", [("number", "30"), ("number", "1,412")]),
         ("Thousands of people chose it.", [("number", "Thousands")]),
+        ("51 people chose it.", [("number", "51")]),  # of these 38 did
+        ("1,412 people chose it in the last 30 hours.", [("number", "30")]),
         ("Twelve people chose it.", [("number", "Twelve")]),
         ("Its description says “a masterpiece”.", [("quotation", "a masterpiece")]),
         ("Tom Hanks is in it.", [("name", "Tom Hanks")]),
@@ -143,3 +147,19 @@ def test_films_of_one_name_are_told_apart_by_their_years():
 
 def test_nothing_is_claimed_by_an_empty_sentence():
     assert checker().check("", case(*EVERYTHING)) == []
+
+
+@pytest.mark.parametrize(
+    "sentence", ["You watched 725 Comedy films.", "You watched 725 of them.", "725 friends did."]
+)
+def test_how_many_items_have_an_attribute_is_not_how_many_were_chosen(sentence):
+    plain = attribute(1, "Comedy", 7)
+    counted = replace(plain, fact=replace(plain.fact, values={"items": 725.0}))
+    assert ("number", "725") in wrong(sentence, counted)
+
+
+def test_a_number_said_to_be_chosen_is_of_the_history():
+    plain = attribute(1, "Comedy", 7)
+    rated = replace(plain, fact=replace(plain.fact, values={"weight": 9.0}))
+    assert wrong("You watched 9 of those.", rated) == [("act", "9")]
+    assert held("You watched 7 of those.", rated) == {"7": ("e1",)}

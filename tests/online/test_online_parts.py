@@ -193,6 +193,19 @@ def test_transitions_forget_the_smallest_pairs_beyond_their_bound():
     assert prior.counts(Histories.of([[1]], N_ITEMS))[0, 1] == 4
 
 
+def test_faded_transitions_are_forgotten_and_others_stay():
+    prior = DecayedTransitions(N_ITEMS, half_life=2, last=1)
+    prior.learn(Events.of([0], [7], [1]), Histories.of([[1]], N_ITEMS))
+    for _ in range(5):
+        prior.learn(Events.of([0, 0], [8, 8], [2, 2]), Histories.of([[2], [2]], N_ITEMS))
+    kept = prior.get_state()
+    assert 7 in kept["items"]  # 2 ** -5 is more than a hundredth
+    for _ in range(5):
+        prior.learn(Events.of([0, 0], [8, 8], [2, 2]), Histories.of([[2], [2]], N_ITEMS))
+    assert prior.get_state()["items"].tolist() == [8]
+    assert prior.counts(Histories.of([[2]], N_ITEMS))[0, 8] == pytest.approx(4, abs=0.01)
+
+
 def lesson(number: int, n: int = 5) -> Lesson:
     rng = np.random.default_rng(number)
     summary = Summary(

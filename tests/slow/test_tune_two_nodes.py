@@ -134,4 +134,4 @@ def test_ctrl_c_ends_workers_and_leaves_a_usable_result(tmp_path: Path, toys: No
     found = Search.load(folder)
     assert len(found.trials) == TRIALS
     assert found.trials[: len(left.trials)] == left.trials
-    assert "On test users, looked at once" in output
+    assert "On test users, whom no trial saw" in output

@@ -130,7 +130,8 @@ class CFNeighbours:
                     np.take_along_axis(a, order, axis=1) for a in (fits, items, cosines)
                 )
                 self._nearest[part, : fits.shape[1]] = np.where(fits, items, -1)
-                self._cosines[part, : fits.shape[1]] = np.where(fits, cosines, 0)
+                # Rounding above 1 would score like an item of the history; see `_extract`.
+                self._cosines[part, : fits.shape[1]] = np.where(fits, cosines, 0).clip(max=1)
                 advance(len(part))
         alone = int((self._nearest[ids, 0] < 0).sum())
         ctx.record("evidence", {"items": n, "known": len(ids), "without_neighbours": alone})

@@ -100,7 +100,8 @@ class Grounds:
         with seeded(ctx, "initialise evidence"):
             head = self._new_head().to(ctx.device)
         question = self.question(retrieved)
-        if learn_evidence(head, self._retrieval.standard_items, question, self.config, ctx):
+        items = self._retrieval.standard_items
+        if learn_evidence(head, items, question, self.config, ctx, asked=len(asked)):
             self.head = head
 
     def parts(self, question: Question) -> FloatArray:

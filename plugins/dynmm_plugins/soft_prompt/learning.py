@@ -37,6 +37,8 @@ def learn_evidence(
     examples: Question,
     config: SoftPromptConfig,
     ctx: Context,
+    *,
+    asked: int,
 ) -> bool:
     """Trains the evidence's own head on what retrieval hands over; tells whether it could.
 
@@ -47,10 +49,11 @@ def learn_evidence(
             candidates tell nothing.
         config: Settings of the prompt.
         ctx: The stage's context.
+        asked: Number of prefixes for which items were retrieved, with their target or without.
     """
     retrieved = np.flatnonzero(examples.asked.targets >= 0)
     assert examples.records is not None
-    told = f"evidence: of {len(examples):,} training prefixes {len(retrieved):,} have their item"
+    told = f"evidence: of {asked:,} training prefixes {len(retrieved):,} have their item"
     if len(retrieved) < LEAST_EXAMPLES:
         ctx.log(f"{told} retrieved, too few to learn from: evidence has no score of its own")
         return False
