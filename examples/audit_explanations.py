@@ -112,6 +112,8 @@ def unnamed(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def audit(folder: Path) -> int:
     """Prints what was checked, and returns the number of unsupported claims."""
+    if not (folder / "explanations.parquet").is_file():
+        sys.exit(f"{folder} has no explanations.parquet: name the folder of a run with explain")
     rows = pq.read_table(folder / "explanations.parquet").to_pylist()
     items = pq.read_table(folder / "data" / "items.parquet")
     given = items["title"].to_pylist() if "title" in items.column_names else [None] * len(items)

@@ -17,7 +17,7 @@ from dynmm_framework.cli.invocation import Invocation
     cls=Command,
     examples=(
         "dynmm explain movielens_explained --user 42",
-        "dynmm explain movielens_explained --user 42 --item 318 --item 127",
+        "dynmm explain movielens_explained --user 42 --item 225 --item 476",
         "dynmm explain movielens_explained --user 42 -k 1 --json",
     ),
 )
@@ -73,6 +73,10 @@ def command(
         if number:
             invocation.line("")
         _show(invocation, entry)
+    invocation.note(
+        "A star is in the user's history, of which all is known here; the report leaves the test's"
+        " items out. Evidence stands in the order of its say."
+    )
     if not items and len(found) < k:
         invocation.note(f"Note: only {len(found)} items are left to recommend.")
 

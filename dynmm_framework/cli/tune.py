@@ -116,7 +116,8 @@ def _show(invocation: Invocation, found: Search) -> None:
         if manifest.test:
             metric = manifest.objectives[0].name
             value = manifest.test["metrics"].get(metric)
-            told = f"{metric} {number(value)}" if value is not None else "see its report"
+            missing = "is not among evaluate.metrics and evaluate.at"
+            told = f"{metric} {missing if value is None else number(value)}"
             invocation.line(
                 f"On test users, whom no trial saw: {told} (run {manifest.test['run']})"
             )

@@ -174,7 +174,10 @@ class ExplainBlock(Block):
     reasons: Annotated[int, Field(ge=1, le=3)] = 2
     """Most reasons in a sentence of a template."""
     per_item: Annotated[int, Field(ge=1, le=32)] = 4
-    """Most records of evidence of a recommendation, the best of every extractor in turn."""
+    """Most records of evidence of a recommendation: those that add most to its score, where the
+    recommender tells, then the best of every extractor in turn."""
+    least_score: Annotated[float, Field(ge=0, le=1)] = 0.05
+    """A record of a lower score is not told, as too weak a reason."""
     wording: Wording = Wording()
     """The templates' words; name the things of your data in them, such as films."""
     instructions: Instructions = Instructions()

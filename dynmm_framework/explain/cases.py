@@ -136,6 +136,7 @@ def make_cases(
     titles: Titles,
     *,
     per_item: int = 4,
+    least_score: float = 0.0,
     known: Evidence | None = None,
     weights: FloatArray | None = None,
 ) -> list[Case]:
@@ -149,6 +150,7 @@ def make_cases(
         titles: Titles of all items.
         per_item: Most records of one recommendation: those of most weight, then the best of every
             extractor in turn.
+        least_score: Records of a lower score are left out.
         known: The evidence, if it was found before, by the columns of ``items``.
         weights: What each record of it adds to its item's score, ``(len(known),)``.
     """
@@ -170,7 +172,11 @@ def make_cases(
         for column, item in enumerate(items[row].tolist()):
             if item < 0:
                 continue
-            found = places.get((row, column), [])
+            found = [
+                place
+                for place in places.get((row, column), [])
+                if table.scores[place] >= least_score
+            ]
             weighty = [place for place in found if weights is not None and weights[place] > 0]
             chosen = sorted(weighty, key=lambda place: -float(weights[place]))  # type: ignore[index]
             rest = [place for place in found if place not in weighty]

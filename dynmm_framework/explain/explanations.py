@@ -121,6 +121,7 @@ class Explainer:
             items,
             self.titles,
             per_item=self.block.per_item,
+            least_score=self.block.least_score,
             known=known,
             weights=weights,
         )

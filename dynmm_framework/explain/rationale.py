@@ -15,6 +15,8 @@ from dynmm_framework.language.tokens import clean
 
 OFTEN_SHARE, OFTEN_LEAST = 0.2, 3
 """An attribute is chosen often from this share of the history on, and so many items of it."""
+SELDOM_SHARE = 0.05
+"""What is chosen less often is no reason."""
 MOST_ITEMS = 2
 """Most neighbours that one reason names."""
 _STOP = re.compile(r"(?<=[.!?…])\s")
@@ -140,7 +142,11 @@ class Phrasebook:
     # What the evidence gives.
 
     def _chosen_attributes(self, case: Case) -> Iterator[Reason]:
-        found = [c for c in case.evidence if c.fact.kind == "attribute" and c.support > 0]
+        found = [
+            c
+            for c in case.evidence
+            if c.fact.kind == "attribute" and c.support > 0 and c.support >= SELDOM_SHARE * c.of
+        ]
         # What is chosen most often is said first; the score tells which of those fits the item.
         for cited in sorted(found, key=lambda c: (-c.support, -c.score)):
             often = cited.support >= OFTEN_LEAST and cited.support >= OFTEN_SHARE * cited.of

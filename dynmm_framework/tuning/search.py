@@ -43,7 +43,7 @@ def run_search(
     if loaded.pipeline.search is None:
         raise ConfigError(
             [Problem("there is no search block", file=loaded.source)],
-            hint="Add one, at least `search: {space: default}`; see docs/search.md.",
+            hint="Add one, at least `search: {space: default}`; see docs/tuning.md.",
         )
     block = _with(loaded.pipeline.search, trials=trials, address=address)
     import_optuna()
