@@ -479,26 +479,3 @@ def test_users_without_interactions_do_no_harm() -> None:
     for strategy in ("leave_one_out", "temporal_user", "mmrec", "random", "cold_start"):
         split = make_split(idle, block(strategy), seed=0)
         assert split.evaluation("test").users.tolist() == [1]
-
-
-def test_components_are_given_the_reviews_of_training_interactions_alone() -> None:
-    """Every review says whose it is of what; none of a held-out row is among those given."""
-    users, items = np.divmod(np.arange(60), 6)
-    texts = [f"{user} of {item}" for user, item in zip(users, items, strict=True)]
-    table = {"user": users, "item": items, "timestamp": items * 10 + users, "review": texts}
-    dataset = assemble(table, name="x", items={"id": [str(n) for n in range(6)]})
-    for made in (
-        block("leave_one_out"),
-        block("temporal_user", ratios=HALF),
-        block("random", ratios=HALF),
-        block("global_time", ratios=HALF),
-        block("streaming", offline=0.7),
-        block("cold_items", share=0.3),
-    ):
-        split = make_split(dataset, made, seed=0)
-        names = dataset.users["id"].to_pylist(), dataset.items["id"].to_pylist()
-        for rows in (split.training_data(dataset.items).train, split.valid, split.test):
-            assert rows.reviews is not None
-            pairs = zip(rows.users.tolist(), rows.items.tolist(), strict=True)
-            expected = [f"{names[0][user]} of {names[1][item]}" for user, item in pairs]
-            assert rows.reviews.to_pylist() == expected, made.strategy
