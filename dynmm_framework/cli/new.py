@@ -78,6 +78,8 @@ def _name_problems(catalogue: Catalogue, name: str) -> list[str]:
         suggestion = fold(name)
         better = suggestion.isidentifier() and not keyword.iskeyword(suggestion)
         also = f"; write {suggestion}" if better else "; begin with a letter, as in my_model"
+        if keyword.iskeyword(name):
+            return [f"name {name!r} is a keyword of Python; choose another, as my_{name}"]
         return [f"name {name!r} is not an identifier of Python{also}"]
     if fold(name) != name:
         return [f"name {name!r} is not lower case with single underscores; write {fold(name)}"]
@@ -114,7 +116,9 @@ def _kind_problems(kind: str, slot: str | None) -> list[str]:
     if slot is not None and kind in KINDS and kind != "adapter":
         problems.append(f"slot {slot!r}: only adapters have one")
     elif slot == "prompt":
-        problems.append("slot 'prompt': there is no template and no conformance class for it yet")
+        problems.append(
+            "slot 'prompt': there is no template for it yet; PromptConformance tests one of yours"
+        )
     elif slot is not None and slot not in SLOTS:
         guess = did_you_mean(slot, SLOTS) or f"; there are {', '.join(SLOTS)}"
         problems.append(f"no such slot: {slot!r}{guess}")

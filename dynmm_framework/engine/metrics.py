@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import math
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
 from dynmm_framework.config.blocks import Block
+
+if TYPE_CHECKING:
+    from dynmm_framework.evaluation.significance import Comparison as PairedTest
 
 Interval = tuple[float, float]
 
@@ -44,6 +48,36 @@ class Comparison(Block):
     """Standardised mean difference of the pairs."""
     n: Annotated[int, Field(ge=0)]
     """Number of users."""
+
+    @classmethod
+    def of(
+        cls, found: PairedTest, *, protocol: str, metric: str, a: str, b: str, p_adjusted: float
+    ) -> Comparison:
+        """Returns a test of ``a`` against ``b`` as it is stored: what is not finite is null."""
+        return cls(
+            protocol=protocol,
+            metric=metric,
+            a=a,
+            b=b,
+            difference=found.difference,
+            ci95=interval((found.ci_low, found.ci_high)),
+            p_t=finite(found.t_p),
+            p_wilcoxon=finite(found.wilcoxon_p),
+            p_adjusted=finite(p_adjusted),
+            cohens_dz=finite(found.cohens_dz),
+            n=found.n,
+        )
+
+
+def finite(value: float | None) -> float | None:
+    """Returns a number as JSON can hold it: null if it is not finite."""
+    return None if value is None or not math.isfinite(value) else float(value)
+
+
+def interval(bounds: Interval) -> Interval | None:
+    """Returns an interval as JSON can hold it: null if a bound is not finite."""
+    low, high = bounds
+    return (low, high) if math.isfinite(low) and math.isfinite(high) else None
 
 
 class Efficiency(Block):

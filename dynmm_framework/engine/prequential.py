@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dynmm_framework.engine.metrics import Comparison, Forgetting, MetricValue, StreamResults
+from dynmm_framework.engine.metrics import (
+    Comparison,
+    Forgetting,
+    MetricValue,
+    StreamResults,
+    interval,
+)
 from dynmm_framework.engine.streaming import OWN, REFERENCE, read_stream
 
 if TYPE_CHECKING:
@@ -52,7 +58,7 @@ def results_of(
             name: {
                 metric: MetricValue(
                     mean=float(np.mean([d["means"][name][metric] for d in documents])),
-                    ci95=_interval(bootstrap_ci(np.mean(table[name][metric], axis=0))),
+                    ci95=interval(bootstrap_ci(np.mean(table[name][metric], axis=0))),
                     per_seed={
                         seed: d["means"][name][metric]
                         for seed, d in zip(seeds, documents, strict=True)
@@ -93,7 +99,7 @@ def _forgetting(
     return Forgetting(
         before=before,
         after=after,
-        ci95=_interval((after - before - 1.96 * error, after - before + 1.96 * error)),
+        ci95=interval((after - before - 1.96 * error, after - before + 1.96 * error)),
         during=np.mean(rows, axis=0).tolist(),
     )
 
@@ -141,19 +147,7 @@ def _comparisons(
         raw = [result.t_p for result in found]
         adjusted = holm(raw) if correct == "holm" else raw
         for (a, b), result, p in zip(pairs, found, adjusted, strict=True):
-            yield Comparison(
-                protocol=PROTOCOL,
-                metric=metric,
-                a=a,
-                b=b,
-                difference=result.difference,
-                ci95=_interval((result.ci_low, result.ci_high)),
-                p_t=_finite(result.t_p),
-                p_wilcoxon=_finite(result.wilcoxon_p),
-                p_adjusted=_finite(p),
-                cohens_dz=_finite(result.cohens_dz),
-                n=result.n,
-            )
+            yield Comparison.of(result, protocol=PROTOCOL, metric=metric, a=a, b=b, p_adjusted=p)
 
 
 def stream_rows(results: Mapping[str, Any], metrics: Iterable[str]) -> list[tuple[str, ...]]:
@@ -179,15 +173,6 @@ def stream_rows(results: Mapping[str, Any], metrics: Iterable[str]) -> list[tupl
 
 def _four(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
-def _interval(bounds: tuple[float, float]) -> tuple[float, float] | None:
-    low, high = bounds
-    return (low, high) if math.isfinite(low) and math.isfinite(high) else None
 
 
 __all__ = ["OWN", "PROTOCOL", "results_of", "stream_rows", "summarise_stream"]

@@ -20,6 +20,8 @@ from dynmm_framework.engine.metrics import (
     MetricsDocument,
     MetricValue,
     Missing,
+    finite,
+    interval,
 )
 from dynmm_framework.engine.plan import Plan, PlannedStage, StageKind
 from dynmm_framework.engine.prequential import summarise_stream
@@ -55,11 +57,11 @@ def summarise(bench: Workbench) -> MetricsDocument:
             document.setdefault(label, {})[protocol] = {
                 metric: MetricValue(
                     mean=_mean(result["values"].get(metric) for result in results),
-                    ci95=_interval(bootstrap_ci(_over_seeds(per_user, metric)))
+                    ci95=interval(bootstrap_ci(_over_seeds(per_user, metric)))
                     if all(metric in columns for columns in per_user)
                     else None,
                     per_seed={
-                        str(seed): _finite(result["values"].get(metric))
+                        str(seed): finite(result["values"].get(metric))
                         for seed, result in zip(pipeline.model_seeds, results, strict=True)
                     },
                 )
@@ -143,18 +145,8 @@ def _comparisons(
                 raw = [result.t_p for result in found]
                 adjusted: Sequence[float] = holm(raw) if evaluate.significance == "holm" else raw
                 for other, result, p in zip(others, found, adjusted, strict=True):
-                    yield Comparison(
-                        protocol=protocol,
-                        metric=metric,
-                        a=ours,
-                        b=other,
-                        difference=result.difference,
-                        ci95=_interval((result.ci_low, result.ci_high)),
-                        p_t=_finite(result.t_p),
-                        p_wilcoxon=_finite(result.wilcoxon_p),
-                        p_adjusted=_finite(p),
-                        cohens_dz=_finite(result.cohens_dz),
-                        n=result.n,
+                    yield Comparison.of(
+                        result, protocol=protocol, metric=metric, a=ours, b=other, p_adjusted=p
                     )
 
 
@@ -198,15 +190,6 @@ def _over_seeds(per_user: list[PerUser], metric: str) -> NDArray[np.float64]:
     return means
 
 
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
-
-
 def _mean(values: Iterable[float | None]) -> float | None:
     kept = [value for value in values if value is not None and math.isfinite(value)]
     return float(np.mean(kept)) if kept else None
-
-
-def _interval(bounds: tuple[float, float]) -> tuple[float, float] | None:
-    low, high = bounds
-    return (low, high) if math.isfinite(low) and math.isfinite(high) else None

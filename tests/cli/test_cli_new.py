@@ -87,7 +87,7 @@ def test_a_rendered_plugin_is_installed_by_pip(dynmm, tmp_path):
 MISTAKES = {
     "my-model --kind backbone": "'my-model' is not an identifier of Python; write my_model",
     "3d --kind backbone": "begin with a letter, as in my_model",
-    "class --kind backbone": "'class' is not an identifier of Python; begin with a letter",
+    "class --kind backbone": "'class' is a keyword of Python; choose another, as my_class",
     "MyModel --kind backbone": "is not lower case with single underscores; write mymodel",
     "sasrec --kind baseline": "would shadow the installed backbone sasrec of dynmm-framework",
     "movielens --kind dataset": "would shadow the installed plugin movielens of dynmm-framework",

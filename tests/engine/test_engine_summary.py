@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from dynmm_framework.engine.summary import _interval, _mean, _over_seeds
+from dynmm_framework.engine.metrics import interval
+from dynmm_framework.engine.summary import _mean, _over_seeds
 
 
 def test_a_mean_leaves_out_what_is_undefined():
@@ -13,8 +14,8 @@ def test_a_mean_leaves_out_what_is_undefined():
 
 
 def test_an_interval_is_whole_or_absent():
-    assert _interval((0.1, 0.2)) == (0.1, 0.2)
-    assert _interval((float("nan"), 0.2)) is None
+    assert interval((0.1, 0.2)) == (0.1, 0.2)
+    assert interval((float("nan"), 0.2)) is None
 
 
 def test_users_are_averaged_over_seeds():
