@@ -85,3 +85,7 @@ class StageError(DynmmError):
 
 class StoppedError(DynmmError):
     """A stage was ended early on purpose: a search stops a trial that is behind, or out of time."""
+
+
+class LegFinishedError(StoppedError):
+    """A leg of a training is done, and its checkpoint kept: the next leg goes on from it."""

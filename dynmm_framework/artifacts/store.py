@@ -136,7 +136,7 @@ class StageStore:
         slug = _slug(stage, key)
         target = self._folder(stage, key)
         temporary = self.root / ".tmp" / f"{slug}@{secrets.token_hex(4)}"
-        workdir = self.root / ".work" / slug
+        workdir = self.workdir(stage, key)
         with waiting_lock(self._lock(slug), f"computes stage {stage}"), storage_errors(self.root):
             try:
                 temporary.mkdir(parents=True)
@@ -155,6 +155,10 @@ class StageStore:
                 shutil.rmtree(workdir, ignore_errors=True)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
+
+    def workdir(self, stage: str, key: str) -> Path:
+        """Returns the scratch folder of a stage, which is there while the stage is not finished."""
+        return self.root / ".work" / _slug(stage, key)
 
     def ensure(
         self,

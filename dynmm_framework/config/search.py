@@ -186,13 +186,21 @@ class Resources(Block):
 class Scheduler(Block):
     """Stops trials that are behind. Its name alone may be written as a string."""
 
-    name: Literal["none", "asha", "median"] = "none"
+    name: Literal["none", "asha", "median", "pbt"] = "none"
     """``asha`` keeps at every rung the best of those that came as far (asynchronous successive
-    halving); ``median`` stops whoever's best is worse than the median of the others' averages."""
+    halving); ``median`` stops whoever's best is worse than the median of the others; ``pbt``
+    (population-based training, on Ray only) stops nobody: the worst take over the weights of the
+    best and go on with other settings, and what is found is a schedule of settings."""
     grace: Steps = 1
-    """Epochs before any trial is stopped; ASHA's first rung."""
+    """Epochs before any trial is stopped, or takes over weights; ASHA's first rung."""
     factor: Annotated[int, Field(ge=2)] = 3
     """ASHA keeps one of so many at a rung, and the next rung is so many times as far."""
+    least: Annotated[int, Field(ge=1)] = 3
+    """Other trials that the median needs."""
+    interval: Steps = 5
+    """Epochs between two comparisons of the population."""
+    share: Annotated[float, Field(gt=0, le=0.5)] = 0.25
+    """Share of the population that takes over weights, and of those whose they are."""
 
     @model_validator(mode="before")
     @classmethod
@@ -284,6 +292,8 @@ class SearchBlock(Block):
             raise ValueError("mode is of one metric; every objective has its own direction")
         if self.engine == "local" and (self.concurrency or 1) > 1:
             raise ValueError(f"concurrency: {self.concurrency} needs engine: ray")
+        if self.engine == "local" and self.scheduler.name == "pbt":
+            raise ValueError("scheduler: pbt needs engine: ray")
         if self.engine == "local" and self.address is not None:
             raise ValueError(f"address: {self.address} needs engine: ray")
         return self

@@ -15,6 +15,7 @@ from dynmm_framework.data.tables import Histories
 from dynmm_framework.engine.digest import content_key, encoder_parts
 from dynmm_framework.engine.evidence import EVIDENCE, offered
 from dynmm_framework.engine.fitting import STATE_FILE, blamed
+from dynmm_framework.engine.legs import fit_in_legs
 from dynmm_framework.engine.plan import PlannedStage
 from dynmm_framework.engine.seeds import spawn_rng
 from dynmm_framework.explain.refresh import refresher
@@ -24,6 +25,9 @@ from dynmm_framework.features.locate import locate_files
 from dynmm_framework.protocols import AlignAdapter, Backbone, FloatArray
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from dynmm_framework.engine.context import RunContext
     from dynmm_framework.engine.stages import Workbench
 
 INPUTS: Mapping[str, str] = {"text": "text", "vision": "image", "audio": "audio"}
@@ -87,7 +91,6 @@ def _put_on(
     """Trains an adapter, or an extractor, on the finished recommender that it stands on."""
     from dynmm_framework.evaluation.efficiency import PeakMemory
 
-    component = bench.component(stage.label)
     base = bench.fitted(under, stage.model_seed)
     # Without an alignment or a prompt, a refitted backbone knows the validation targets already.
     validator = None if bench.refits else bench.validator
@@ -95,12 +98,18 @@ def _put_on(
     data = bench.training_data(stage.label)
     registered = bench.loaded.components[stage.label]
     source = bench.evidence(stage.label, stage.model_seed) if stage.kind == "prompt" else None
-    given = offered(component.fit, source)
-    if source is not None and not given:
-        ctx.log(f"{registered.name} takes no evidence and is trained without")
     started = time.perf_counter()
-    with PeakMemory(bench.device) as peak, blamed(registered, stage):
+
+    def fitted(config: BaseModel, ctx: RunContext) -> Any:
+        component = bench.component(stage.label, config)
+        given = offered(component.fit, source)
+        if source is not None and not given:
+            ctx.log(f"{registered.name} takes no evidence and is trained without")
         component.fit(data, base, ctx, **given)
+        return component
+
+    with PeakMemory(bench.device) as peak, blamed(registered, stage):
+        component = fit_in_legs(bench.loaded.configs[stage.label], ctx, fitted)
     seconds = time.perf_counter() - started
     metadata = {"component": registered.identity}
     save_arrays(writer.folder / STATE_FILE, component.get_state(), metadata=metadata)

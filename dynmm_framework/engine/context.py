@@ -17,7 +17,7 @@ from dynmm_framework.config.parts import PartRef, find_part
 from dynmm_framework.engine.digest import content_key
 from dynmm_framework.engine.progress import Display
 from dynmm_framework.engine.seeds import spawn_rng, spawn_seed
-from dynmm_framework.protocols import Context, Precision, Validator, Workers
+from dynmm_framework.protocols import Context, Leg, Precision, Validator, Workers
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class Surroundings:
         folder: Where the user has files of records already; searched before anything is fetched.
         on_epoch: Told of every epoch of every stage, as ``(stage, epoch, metrics)``; what it raises
             ends the stage.
+        keep_epochs: Whether trainings keep a checkpoint of every epoch that they report.
     """
 
     catalogue: Catalogue
@@ -40,6 +41,7 @@ class Surroundings:
     run: str = ""
     folder: Path | None = None
     on_epoch: Callable[[str, int, Mapping[str, float]], None] | None = None
+    keep_epochs: bool = False
     _kept: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
     _records: list[Registry] = field(default_factory=list, repr=False, compare=False)
 
@@ -105,6 +107,7 @@ class RunContext:
     workdir: Path = Path()
     validator: Validator | None = None
     workers: Workers = field(default_factory=Workers)
+    leg: Leg | None = None
     records: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -148,6 +151,7 @@ class RunContext:
             stage=f"{self.stage}/{name}",
             seed=spawn_seed(self.seed, name),
             workdir=workdir,
+            leg=None,
             records=records,
         )
 

@@ -22,6 +22,7 @@ from dynmm_framework.artifacts.arrays import save_arrays
 from dynmm_framework.artifacts.atomic import read_json, write_json
 from dynmm_framework.artifacts.store import StageWriter
 from dynmm_framework.engine.context import RunContext, connected
+from dynmm_framework.engine.legs import fit_in_legs
 from dynmm_framework.engine.plan import PlannedStage
 from dynmm_framework.errors import DynmmError, PluginError
 from dynmm_framework.specs import Component
@@ -110,10 +111,19 @@ class _Fit:
         self, config: BaseModel, data: TrainingData, ctx: RunContext
     ) -> tuple[Any, float, Mapping[str, Any]]:
         catalogue, found = self.bench.loaded.catalogue, self.bench.loaded.components
-        component = connected(catalogue.create(found[self.stage.label], config), ctx)
-        started = time.perf_counter()
-        component.fit(data, ctx)
-        return component, time.perf_counter() - started, ctx.records
+        seconds = 0.0
+
+        def fitted(config: BaseModel, ctx: RunContext) -> Any:
+            nonlocal seconds
+            component = connected(catalogue.create(found[self.stage.label], config), ctx)
+            started = time.perf_counter()
+            try:
+                component.fit(data, ctx)
+            finally:
+                seconds += time.perf_counter() - started
+            return component
+
+        return fit_in_legs(config, ctx, fitted), seconds, ctx.records
 
     def _held_out_data(self) -> TrainingData:
         return self.bench.training_data(self.stage.label)

@@ -46,7 +46,7 @@ from dynmm_framework.engine.content import (
     seen_features,
 )
 from dynmm_framework.engine.context import RunContext, Surroundings, connected
-from dynmm_framework.engine.evidence import EVIDENCE, offered
+from dynmm_framework.engine.evidence import EVIDENCE, offered, seen_evidence
 from dynmm_framework.engine.explaining import explain
 from dynmm_framework.engine.fitting import STATE_FILE, fit
 from dynmm_framework.engine.plan import Plan, PlannedStage, StageKind
@@ -60,6 +60,8 @@ from dynmm_framework.protocols import IntArray, Validator, Workers
 from dynmm_framework.specs import split_metric
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from dynmm_framework.evaluation.evaluate import MetricRequest
 
 PER_USER_FILE = "per_user.parquet"
@@ -231,14 +233,14 @@ class Workbench:
         found = (block for block in blocks if block.name == protocol)
         return next((block for block in found if isinstance(block, AUCProtocol)), None)
 
-    def component(self, label: str) -> Any:
-        """Returns a new, unfitted component."""
+    def component(self, label: str, config: BaseModel | None = None) -> Any:
+        """Returns a new, unfitted component; with other settings than the pipeline's if given."""
         if self.loaded.pipeline.control_of(label) == "popularity_bias":
             from dynmm_framework.latents.controls import PopularityBias
 
             return PopularityBias()
         component = self.loaded.catalogue.create(
-            self.loaded.components[label], self.loaded.configs[label]
+            self.loaded.components[label], config or self.loaded.configs[label]
         )
         precision = self.loaded.pipeline.compute.precision
         ctx = RunContext(self.surroundings, label, device=self.device, precision=precision)
@@ -261,11 +263,13 @@ class Workbench:
 
         Args:
             label: The recommender that is to be borne out. All extractors stand on the pipeline's
-                alignment, or else its backbone, and so find the same for every recommender.
+                alignment, or else its backbone, and so find the same for every recommender but the
+                control ``shuffled_evidence``.
             model_seed: The model seed.
         """
         self.loaded.role(label)  # a recommender of this pipeline
-        names = self.loaded.pipeline.extractors
+        pipeline = self.loaded.pipeline
+        names = pipeline.extractors
         if not names:
             return None
         base = self.fitted(self.loaded.retrieval_label, model_seed)
@@ -275,7 +279,8 @@ class Workbench:
             found[name] = self.component(stage.label)
             found[name].load_state(load_arrays(self.folder(stage) / STATE_FILE))
             found[name].attach(base)
-        return EvidenceSource(found)
+        control, n_items = pipeline.control_of(label), self.dataset.n_items
+        return seen_evidence(EvidenceSource(found), control, n_items=n_items, seed=pipeline.seed)
 
     def aligned(self, label: str, model_seed: int) -> Aligned:
         """Returns an alignment as it was trained, on its backbone and features."""

@@ -58,6 +58,7 @@ class WorkerContext:
     validator: None = field(default=None)
     offline: bool = False
     workers: Workers = field(default_factory=Workers)
+    leg: None = None
 
     def rng(self, name: str) -> np.random.Generator:
         # The numbers of the engine's own contexts, whose module lies above this one.

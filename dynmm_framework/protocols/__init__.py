@@ -28,7 +28,7 @@ from dynmm_framework.protocols.components import (
     Stateful,
     Tracker,
 )
-from dynmm_framework.protocols.context import Context, Validator, Workers
+from dynmm_framework.protocols.context import Context, Leg, Validator, Workers
 from dynmm_framework.protocols.language import LanguageModel
 
 __all__ = [
@@ -43,6 +43,7 @@ __all__ = [
     "FloatArray",
     "IntArray",
     "LanguageModel",
+    "Leg",
     "Metric",
     "ModalityEncoder",
     "OnlineAdapter",

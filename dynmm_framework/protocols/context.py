@@ -38,6 +38,22 @@ class Workers:
     gather: Callable[[NDArray[np.float64]], Sequence[NDArray[np.float64]]] = _alone
 
 
+@dataclass(frozen=True)
+class Leg:
+    """How much of a training is asked for, where it is done in several legs.
+
+    Attributes:
+        since: Epochs that the legs before have trained.
+        until: The leg's last epoch, after which the training is left as it is, to go on from with
+            other settings; ``None`` trains to the end.
+        keep: Whether to write a checkpoint after every epoch, before it is reported.
+    """
+
+    since: int = 0
+    until: int | None = None
+    keep: bool = False
+
+
 class Validator(Protocol):
     """Scores a model on the validation users while it trains.
 
@@ -73,6 +89,8 @@ class Context(Protocol):
         validator: Scores on validation data; ``None`` if the split has none.
         workers: The processes that train together; usually this one alone. The shared loop and the
             validator see to all of it.
+        leg: How much of the training is asked for; all of it if ``None``. The shared loop sees to
+            it.
     """
 
     @property
@@ -91,6 +109,8 @@ class Context(Protocol):
     def validator(self) -> Validator | None: ...
     @property
     def workers(self) -> Workers: ...
+    @property
+    def leg(self) -> Leg | None: ...
 
     def rng(self, name: str) -> np.random.Generator:
         """Returns a generator that depends on the stage's seed and ``name`` only."""

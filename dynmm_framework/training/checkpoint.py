@@ -129,9 +129,18 @@ class CheckpointFolder:
                 old.unlink(missing_ok=True)
 
     def load(
-        self, module: nn.Module, optimizer: torch.optim.Optimizer
+        self,
+        module: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        *,
+        any_settings: bool = False,
     ) -> tuple[Progress, dict[str, Arrays]] | None:
-        """Restores module and optimiser in place.
+        """Restores module and optimiser in place; the optimiser's settings stay as they are.
+
+        Args:
+            module: Gets the parameters and buffers.
+            optimizer: Gets its state, such as moments.
+            any_settings: Take what a training with other settings has left.
 
         Returns:
             The progress and the further groups of arrays; ``None``, said in the log, if there is no
@@ -146,7 +155,7 @@ class CheckpointFolder:
                 "checkpoint %s is unusable (%s); training starts over", self.folder, error
             )
             return None
-        if document.digest != self.digest:
+        if document.digest != self.digest and not any_settings:
             logger.warning(
                 "checkpoint %s belongs to a training with other settings; training starts over",
                 self.folder,
@@ -203,7 +212,7 @@ def _flatten(
                 arrays[f"optimizer/{index}/{name}"] = to_array(value)
             else:
                 plain.setdefault(str(index), {})[name] = value
-    return {"groups": state["param_groups"], "plain": plain}, arrays
+    return {"plain": plain}, arrays
 
 
 def _restore(
@@ -217,8 +226,6 @@ def _restore(
     for key, value in arrays.items():
         index, name = key.split("/", 1)
         state.setdefault(int(index), {})[name] = torch.from_numpy(np.array(value))
-    groups = [
-        {name: tuple(value) if name == "betas" else value for name, value in group.items()}
-        for group in described["groups"]
-    ]
-    optimizer.load_state_dict({"state": state, "param_groups": groups})
+    optimizer.load_state_dict(
+        {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
+    )

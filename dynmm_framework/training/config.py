@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from collections.abc import Iterator
+from typing import Annotated, Any, ClassVar, Final, Self
 
-from pydantic import Field
+from pydantic import Field, ValidationError, model_validator
 
 from dynmm_framework.config.blocks import Block
+
+FIXED: Final = ("epochs", "schedule")
+"""Settings that cannot change while a component is trained."""
+
+
+class Change(Block):
+    """Settings that are others from some epoch on."""
+
+    after: Annotated[int, Field(ge=1)]
+    """Epochs that are trained before the change."""
+    settings: Annotated[dict[str, Any], Field(min_length=1)]
+    """What changes: ``{learning_rate: 0.0003}``. Nothing that changes the shape of the model."""
 
 
 class LoopConfig(Block):
     """Settings that every gradient-trained component shares; components override defaults."""
+
+    several_trainings: ClassVar[bool] = False
+    """Whether the component is trained in parts with epochs of their own, so that a schedule would
+    not say which of them it means."""
 
     epochs: Annotated[int, Field(ge=1)] = 200
     """Most passes over the training data."""
@@ -34,6 +51,54 @@ class LoopConfig(Block):
     """Epochs between checkpoints from which an interrupted training resumes."""
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 10.0
     """Least time between checkpoints, in seconds, so that short epochs are not slowed down."""
+    schedule: list[Change] = []
+    """Settings that change while the component is trained, such as ``[{after: 20, settings:
+    {learning_rate: 0.0003}}]``: a step of the learning rate, or what population-based training
+    has found. Weights and the optimiser's moments are kept."""
+
+    @model_validator(mode="after")
+    def _schedule_is_right(self) -> Self:
+        if self.schedule and self.several_trainings:
+            raise ValueError("schedule: this component is trained in parts, and takes none")
+        before = 0
+        for change in self.schedule:
+            if change.after <= before:
+                raise ValueError("schedule: every change comes after more epochs than the last")
+            before = change.after
+        if before >= self.epochs:
+            raise ValueError(f"schedule: after {before} epochs, and there are only {self.epochs}")
+        for _ in self.legs():  # every leg's settings are checked
+            pass
+        return self
+
+    def legs(self) -> Iterator[tuple[Self, int | None]]:
+        """Yields settings without a schedule, and the last epoch that is trained with them.
+
+        Of the last leg, which is the only one without a schedule, that epoch is ``None``.
+
+        Raises:
+            ValueError: If the settings of a leg are wrong.
+        """
+        given = self.model_dump(mode="json", exclude={"schedule"})
+        config = self.model_copy(update={"schedule": []})
+        for change in self.schedule:
+            if change.after >= self.epochs:  # fewer epochs turned out to be enough
+                break
+            yield config, change.after
+            for name in change.settings:
+                if name in FIXED or name not in type(self).model_fields:
+                    why = "cannot change" if name in FIXED else "is no setting"
+                    raise ValueError(f"schedule: {name} {why}")
+            given |= change.settings
+            try:
+                config = type(self).model_validate(given)
+            except ValidationError as error:
+                first = error.errors(include_url=False)[0]
+                place = ".".join(map(str, first["loc"]))
+                raise ValueError(
+                    f"schedule: after {change.after} epochs {place}: {first['msg']}"
+                ) from error
+        yield config, None
 
     def divided(self, workers: int) -> Self:
         """Returns the settings with which each of several workers trains its share of a batch.

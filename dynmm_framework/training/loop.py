@@ -17,7 +17,8 @@ import torch
 from torch import nn
 
 from dynmm_framework.data.tables import Histories
-from dynmm_framework.protocols import Context, Scores, Validator
+from dynmm_framework.errors import ArtifactError, LegFinishedError, StageError
+from dynmm_framework.protocols import Context, Leg, Scores, Validator
 from dynmm_framework.training.checkpoint import Arrays, CheckpointFolder, Progress, training_digest
 from dynmm_framework.training.config import LoopConfig
 from dynmm_framework.training.guard import Guard, refuse_out_of_memory, scale_to_norm
@@ -28,6 +29,8 @@ from dynmm_framework.training.state import load_module_state, module_state, to_a
 
 NOTE_SECONDS = 0.2
 """Least time between updates of the progress bar's note."""
+MAIN = "train"
+"""The training that a schedule of settings, and a context's leg, are about."""
 
 
 class Task(Protocol):
@@ -106,7 +109,7 @@ def train(
     ctx: Context,
     *,
     optimizer: torch.optim.Optimizer | None = None,
-    name: str = "train",
+    name: str = MAIN,
     validator: Validator | None = None,
     validate: bool = True,
     record: str = "training",
@@ -117,7 +120,8 @@ def train(
     and the weights of the best validation are restored; ties keep the earlier. Without one, all
     epochs are trained and the last weights stay. Interrupted trainings resume from
     ``ctx.workdir`` if settings and initial weights are the same; the checkpoint is removed at
-    the end.
+    the end. Where the context asks for a leg of the training, the leg goes on from whatever the
+    leg before it has left there.
 
     Args:
         task: Module, batches, loss and scores.
@@ -132,7 +136,8 @@ def train(
 
     Raises:
         StageError: If a loss or a gradient is NaN or infinite, or memory runs out; names stage,
-            epoch and batch.
+            epoch and batch. If a leg's model does not fit the weights of the leg before.
+        LegFinishedError: After the last epoch of a leg, if that is not the last of the training.
         ArtifactError: If a checkpoint cannot be written.
     """
     if ctx.device == "cpu":
@@ -163,6 +168,7 @@ class _Training:
 
     def __post_init__(self) -> None:
         self.workers = self.ctx.workers
+        self.leg: Leg = (self.ctx.leg if self.name == MAIN else None) or Leg()
         self.n_steps = -(-self.task.n_batches // self.workers.size)
         self.parameters = dict(self.task.module.named_parameters())
         self.averages: dict[str, torch.Tensor] = {}
@@ -182,33 +188,38 @@ class _Training:
             "workers": self.workers.size,
             "monitor": self.validator.metric if self.validator else "",
         }
-        checkpoint = CheckpointFolder(
+        checkpoint = self.checkpoint = CheckpointFolder(
             self.ctx.workdir / "checkpoints" / self.name,
             digest=training_digest(self.task.module, settings),
         )
         if self.workers.size > 1:
             synchronise(self.task.module)
-        restored = checkpoint.load(self.task.module, self.optimizer)
+        restored = self._restored()
         if restored is not None:
             self.progress, kept = restored
             self.best = kept.get("best", {})
             for name, value in kept.get("average", {}).items():
                 self.averages[name].copy_(torch.from_numpy(value))
             self.ctx.log(f"resumed after epoch {self.progress.epoch}")
+        self._refuse_missing_legs()
         if self.workers.size > 1:
             same_epoch(self.progress.epoch, self.workers, self.ctx.stage)
-        saved_at = time.monotonic()
+        saved_at, found = time.monotonic(), self.progress.epoch
         with (
             seeded(self.ctx, self.name),
             self.ctx.progress(self.ctx.stage, total=self.config.epochs) as advance,
         ):
             advance(self.progress.epoch)
             while not self._stopped():
+                if self.leg.until is not None and self.progress.epoch >= self.leg.until:
+                    if self.progress.epoch > found:
+                        self._save()
+                    raise LegFinishedError(f"{self.ctx.stage}: {self.progress.epoch} epochs done")
                 self._epoch(advance)
                 due = self.progress.epoch % self.config.checkpoint_every == 0
                 if due and time.monotonic() - saved_at >= self.config.checkpoint_seconds:
                     if self.workers.rank == 0:
-                        self._save(checkpoint)
+                        self._save()
                     saved_at = time.monotonic()
         stopped = self._stopped()
         if self.best:
@@ -227,10 +238,32 @@ class _Training:
         self.ctx.record(self.record, asdict(log))
         return log
 
-    def _save(self, checkpoint: CheckpointFolder) -> None:
+    def _restored(self) -> tuple[Progress, dict[str, Arrays]] | None:
+        follows = self.ctx.leg is not None and self.name == MAIN
+        try:
+            return self.checkpoint.load(self.task.module, self.optimizer, any_settings=follows)
+        except (ArtifactError, RuntimeError, ValueError) as error:
+            if not follows:
+                raise
+            raise StageError(
+                f"stage {self.ctx.stage}: settings that change after {self.leg.since} epochs change"
+                f" the model's shape: {error}",
+                hint="What decides the shape cannot change while a model is trained.",
+            ) from error
+
+    def _refuse_missing_legs(self) -> None:
+        if self.progress.epoch < self.leg.since:
+            self.checkpoint.delete()
+            raise StageError(
+                f"stage {self.ctx.stage}: the checkpoint of the first {self.leg.since} epochs is"
+                " gone or damaged",
+                hint="Run the same command again; it trains them again.",
+            )
+
+    def _save(self) -> None:
         average = {name: to_array(tensor) for name, tensor in self.averages.items()}
         kept = {"best": self.best, "average": average}
-        checkpoint.save(self.progress, self.task.module, self.optimizer, kept)
+        self.checkpoint.save(self.progress, self.task.module, self.optimizer, kept)
 
     def _stopped(self) -> str:
         if self.progress.epoch >= self.config.epochs:
@@ -254,6 +287,8 @@ class _Training:
         self.progress.epoch = epoch
         self.progress.history.append(record)
         advance(1, note=self._note(loss, self.n_steps / record["seconds"]))
+        if self.leg.keep:
+            self._save()
         self.ctx.epoch_finished(
             epoch, {key: value for key, value in record.items() if key != "epoch"}
         )

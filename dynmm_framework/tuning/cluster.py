@@ -1,93 +1,76 @@
-"""Trials on Ray workers: one actor a trial at a time, replaced when it is lost.
+"""Trials on Ray Tune: it places them on machines, begins lost ones again, and stops who is behind.
 
-The driver keeps the sampler, the records and the decision what comes next; Ray places workers on
-machines and tells when one is gone. Orders and outcomes are plain data. Ray Tune, which does more,
-would store the experiment as pickles and start a process for every trial.
+What is tried next, and what came of it, stays with the search: Tune is asked for no state, and what
+it stores while it works is removed in the end and never read. So a search goes on from plain JSON.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import random
+import shutil
 import time
-from contextlib import suppress
-from dataclasses import dataclass, field
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from dynmm_framework.catalogue import load_catalogue
 from dynmm_framework.config.search import SearchBlock
-from dynmm_framework.errors import ConfigError, Problem, StageError
+from dynmm_framework.config.space import Space
+from dynmm_framework.errors import ConfigError, Problem
 from dynmm_framework.tuning.engine import check_address, unreachable
-from dynmm_framework.tuning.trial import Order, Outcome, Place, run_trial, settle, this_place
+from dynmm_framework.tuning.executor import Host
+from dynmm_framework.tuning.trial import Order, this_place
 
 OBJECT_STORE_BYTES = 100 * 2**20
 """Of a cluster that is started here; nothing large goes through it. Ray wants 75 MiB."""
-START_SECONDS = 120.0
-"""How long is waited for the first workers before trials are begun on those that are there."""
-MOST_FAILURES = 5
-"""Workers in a row that end before they have started, after which no other is tried."""
-
-
-class TrialWorker:
-    """What runs in a worker's process; made by Ray."""
-
-    def __init__(self, place: Place) -> None:
-        import dynmm_framework.engine.validation
-        import dynmm_framework.evaluation.evaluate
-        import dynmm_framework.training.loop  # noqa: F401
-        from dynmm_framework.engine.context import Surroundings
-
-        settle(place)
-        self._surroundings = Surroundings(load_catalogue())
-
-    def ready(self) -> int:
-        """Reads what trials need, so that the first is not slower; returns the process."""
-        assert self._surroundings.registry is not None
-        return os.getpid()
-
-    def run(self, order: Order) -> Outcome:
-        """Runs one trial."""
-        return run_trial(order, self._surroundings)
+ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # A notice of Ray about a default that is to change; both mean the same here.
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    # Ctrl-C is the search's to handle.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    # Not every epoch is validated, and stages before the one that is judged have other metrics.
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    # Tune's own state is of no use here, so it is written seldom.
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",
+    "TUNE_WARN_THRESHOLD_S": "3600",
+    "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "3600",
+}
+"""How Ray and Ray Tune are told to keep quiet and to leave files and signals alone."""
 
 
 @dataclass
-class _Seat:
-    """A worker and what it does; it can be given a trial once Ray has found a place for it."""
-
-    actor: Any
-    waits_for: Any
-    order: Order | None = None
-    ref: Any = None
-    attempts: int = 1
-
-    @property
-    def idle(self) -> bool:
-        return self.order is None and self.waits_for is None
-
-
-@dataclass
-class RayExecutor:
-    """Runs trials on a Ray cluster.
+class RayTuneExecutor:
+    """Runs trials by Ray Tune on a Ray cluster.
 
     Args:
-        block: Resources, concurrency and retries.
+        block: Resources, concurrency, scheduler and retries.
+        space: What varies.
         address: The cluster; ``local`` starts one on this machine.
         device: ``compute.device`` of the pipeline.
+        folder: Where Tune stores what it needs while it works; all machines must see it.
 
     Attributes:
         concurrency: Trials at once, as many as fit.
-        startup_seconds: Until Ray and the first workers were there.
+        startup_seconds: Until Ray and the first worker were there.
     """
 
     block: SearchBlock
+    space: Space
     address: str
-    device: str = "auto"
+    device: str
+    folder: Path
     concurrency: int = 1
     startup_seconds: float = 0.0
-    _seats: list[_Seat] = field(default_factory=list)
-    _lost: list[tuple[Order, int]] = field(default_factory=list)
     _owns: bool = False
-    _failures: int = 0
+    _asked_at: float | None = None
 
     @property
     def name(self) -> str:
@@ -95,15 +78,14 @@ class RayExecutor:
         return f"ray: {self.concurrency} at once on {where}"
 
     def open(self) -> None:
-        """Connects, and starts the workers.
+        """Connects to the cluster, or starts one.
 
         Raises:
             StageError: If nobody answers at the address.
             ConfigError: If no machine of the cluster has what a trial asks for.
         """
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        # A notice of Ray about a default that is to change; both mean the same here.
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        for name, value in ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
         import ray
 
         started = time.monotonic()
@@ -126,121 +108,86 @@ class RayExecutor:
         try:
             places = self._places()
             self.concurrency = min(self.block.concurrency or places, self.block.trials)
-            self._seats = [self._seat() for _ in range(self.concurrency)]
-            ready = [seat.waits_for for seat in self._seats]
-            ray.wait(ready, num_returns=min(places, len(ready)), timeout=START_SECONDS)
         except BaseException:
             self.close()
             raise
         self.startup_seconds = round(time.monotonic() - started, 3)
 
     def close(self) -> None:
-        """Ends the workers, and Ray if it was started or connected to here."""
+        """Ends Ray if it was started or connected to here, and removes what Tune has stored."""
         import ray
 
-        self.stop()
         if self._owns and ray.is_initialized():
             ray.shutdown()
-
-    @property
-    def free(self) -> bool:
-        self._look()
-        return any(seat.idle for seat in self._seats) and not self._lost
-
-    def start(self, order: Order) -> None:
-        """Gives a trial to a worker that has none."""
-        self._give(self._told(order), attempts=1)
-
-    def wait(self, seconds: float) -> list[tuple[int, Outcome]]:
-        """Returns trials that ended; those whose worker was lost are begun again elsewhere."""
-        import ray
-        from ray.exceptions import RayError
-
-        self._look()
-        while self._lost and any(seat.idle for seat in self._seats):
-            order, attempts = self._lost.pop(0)
-            self._give(order, attempts=attempts)
-        busy = {seat.ref: seat for seat in self._seats if seat.ref is not None}
-        if not busy:  # no machine has a place at present
-            time.sleep(seconds)
-            return []
-        ready, _ = ray.wait(list(busy), num_returns=1, timeout=seconds)
-        if ready:  # what else is there already
-            ready, _ = ray.wait(list(busy), num_returns=len(busy), timeout=0)
-        done: list[tuple[int, Outcome]] = []
-        for ref in ready:
-            seat = busy[ref]
-            assert seat.order is not None  # it has a reference
-            try:
-                outcome: Outcome = ray.get(ref)
-                done.append((seat.order["number"], self._counted(outcome, seat.attempts)))
-                seat.order, seat.ref = None, None
-            except RayError as error:
-                done += self._after_loss(seat, error)
-        return done
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def stop(self) -> None:
         """Ends all workers."""
-        import ray
-        from ray.exceptions import RayError
+        self.close()
 
-        for seat in self._seats:
-            with suppress(RayError, RuntimeError):
-                ray.kill(seat.actor)
-        self._seats = []
-
-    def _after_loss(self, seat: _Seat, error: Exception) -> list[tuple[int, Outcome]]:
-        assert seat.order is not None  # the caller saw it
-        order, attempts = seat.order, seat.attempts
-        self._seats[self._seats.index(seat)] = self._seat()
-        if attempts <= self.block.retries:
-            self._lost.append((order, attempts + 1))
-            return []
-        times = "" if attempts == 1 else f" {attempts} times"
-        outcome: Outcome = {
-            "state": "failed",
-            "reason": f"its worker was lost{times}: {_said(error)}",
-        }
-        return [(order["number"], self._counted(outcome, attempts))]
-
-    def _look(self) -> None:
-        """Finds out which workers have started; one that could not is replaced.
+    def run(self, host: Host) -> None:
+        """Runs all trials that the search asks for.
 
         Raises:
-            StageError: If none can be started.
+            StageError: If workers cannot be started.
         """
-        import ray
-        from ray.exceptions import RayError
+        from ray import tune
 
-        starting = {seat.waits_for: seat for seat in self._seats if seat.waits_for is not None}
-        if not starting:
-            return
-        ready, _ = ray.wait(list(starting), num_returns=len(starting), timeout=0)
-        for ref in ready:
-            seat = starting[ref]
-            try:
-                ray.get(ref)
-                seat.waits_for, self._failures = None, 0
-            except RayError as error:
-                self._failures += 1
-                if self._failures > MOST_FAILURES:
-                    raise StageError(
-                        f"workers cannot be started on {self.address}: {_said(error)}",
-                        hint="Every machine needs the same versions of dynmm and its plugins.",
-                    ) from error
-                self._seats[self._seats.index(seat)] = self._seat()
+        from dynmm_framework.tuning.asked import Asked, Told, seats
+        from dynmm_framework.tuning.schedulers import make_scheduler
+        from dynmm_framework.tuning.worker import TrialWorker
 
-    def _seat(self) -> _Seat:
-        actor = self._actor()
-        return _Seat(actor, actor.ready.remote())
+        shutil.rmtree(self.folder, ignore_errors=True)  # of a search that was killed
+        scheduler = make_scheduler(
+            self.block.scheduler,
+            host.objective,
+            self.space,
+            seed=host.seed,
+            known=host.known,
+        )
+        trainable = tune.with_resources(
+            tune.with_parameters(
+                TrialWorker, template=self._told(host.template), place=this_place()
+            ),
+            {"cpu": self.block.resources.cpus, "gpu": self.block.resources.gpus},
+        )
+        told = Told(host, scheduler, began=self._began)
+        # Workers start side by side, not one after another.
+        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(self.concurrency)
+        self._asked_at = time.monotonic()
+        if self.block.scheduler.name == "pbt":
+            # The population is there from the start; Tune shares the machines out among it.
+            asked, space, samples = None, {"seat": tune.grid_search(seats(host))}, 1
+        else:
+            asked, space, samples = Asked(host, concurrency=self.concurrency), {}, -1
+        tuner = tune.Tuner(
+            trainable,
+            param_space=space,
+            tune_config=tune.TuneConfig(
+                search_alg=asked,
+                scheduler=scheduler,
+                num_samples=samples,
+                reuse_actors=True,
+                trial_name_creator=lambda trial: str(trial.trial_id),
+                trial_dirname_creator=lambda trial: str(trial.trial_id),
+            ),
+            run_config=tune.RunConfig(
+                name="trials",
+                storage_path=str(self.folder.absolute()),
+                failure_config=tune.FailureConfig(max_failures=self.block.retries),
+                callbacks=[told],
+                verbose=0,
+            ),
+        )
+        with _quiet(host.seed), told.errors():
+            tuner.fit()
 
-    def _counted(self, outcome: Outcome, attempts: int) -> Any:
-        return {**outcome, "attempts": attempts}
-
-    def _give(self, order: Order, *, attempts: int) -> None:
-        seat = next(seat for seat in self._seats if seat.idle)
-        seat.order, seat.attempts = order, attempts
-        seat.ref = seat.actor.run.remote(order)
+    def _began(self) -> None:
+        """Counts the time until the first worker was there as that of starting."""
+        if self._asked_at is not None:
+            waited = time.monotonic() - self._asked_at
+            self.startup_seconds = round(self.startup_seconds + waited, 3)
+            self._asked_at = None
 
     def _told(self, order: Order) -> Order:
         compute = dict(order["pipeline"].get("compute") or {})
@@ -250,18 +197,6 @@ class RayExecutor:
             compute["device"] = "cuda"  # Ray shows a worker its own GPUs alone, from number 0
         pipeline = {**order["pipeline"], "compute": compute}
         return {**order, "pipeline": pipeline, "threads": self.block.resources.threads}
-
-    def _actor(self) -> Any:
-        import ray
-
-        wanted = self.block.resources
-        made = ray.remote(TrialWorker)
-        return made.options(
-            num_cpus=wanted.cpus,
-            num_gpus=wanted.gpus,
-            max_restarts=0,
-            scheduling_strategy="SPREAD",
-        ).remote(this_place())
 
     def _places(self) -> int:
         """Returns how many trials fit at once on the machines that are there.
@@ -298,9 +233,17 @@ def _fitting(node: dict[str, float], cpus: float, gpus: float) -> int:
     return room
 
 
-def _said(error: Exception) -> str:
-    """Returns the lines of Ray's message that say what happened."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    telling = [line for line in lines if "cause" in line.lower() or "memory" in line.lower()]
-    told = (telling or lines[-1:] or ["no reason is known"])[0]
-    return f"{type(error).__name__}: {told[:300]}"
+@contextmanager
+def _quiet(seed: int) -> Iterator[None]:
+    """Keeps Tune's messages away, and gives it random numbers of the search's seed."""
+    logger = logging.getLogger("ray")
+    level, state = logger.level, random.getstate()
+    logger.setLevel(logging.CRITICAL)
+    random.seed(seed)  # population-based training draws from the process's generator
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+        random.setstate(state)

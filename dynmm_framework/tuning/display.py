@@ -112,7 +112,7 @@ def table(progress: Progress) -> RenderableType:
         cells = (str(n), record.state, epochs, *values, duration(record.seconds), printable(told))
         drawn.add_row(*(Text(cell, style=style) for cell in cells))
     for n in sorted(progress.running):
-        known = progress.epochs(n)
+        known = progress.epochs[n]
         newest = str(known[-1]["epoch"]) if known else ""
         value = next((e["value"] for e in reversed(known) if e["value"] is not None), None)
         values = ["" if value is None else number(value), *("" for _ in names[1:])]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -27,7 +27,9 @@ from dynmm_framework.engine.stages import Workbench
 from dynmm_framework.engine.validation import require_validation, stages_to_validate
 from dynmm_framework.errors import ArtifactError, ConfigError, Problem
 from dynmm_framework.specs import split_metric
-from dynmm_framework.tuning.epochs import file_of, read_epochs
+from dynmm_framework.tuning.epochs import Epoch
+from dynmm_framework.tuning.executor import Executor
+from dynmm_framework.tuning.population import population_epochs, population_problems
 from dynmm_framework.tuning.records import (
     Objective,
     SearchFolder,
@@ -39,35 +41,8 @@ from dynmm_framework.tuning.sampler import Sampler, best_of, grid_size
 from dynmm_framework.tuning.space import present
 from dynmm_framework.tuning.trial import Order, Outcome, code, trial_settings
 
-POLL_SECONDS = 0.25
-"""Longest time between two looks at what the trials do."""
 INVALID_PER_TRIAL = 20
 """Settings that contradict each other, for each trial, after which the search gives up."""
-
-
-class Executor(Protocol):
-    """Where trials run."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def concurrency(self) -> int: ...
-    @property
-    def startup_seconds(self) -> float: ...
-    @property
-    def free(self) -> bool:
-        """Whether another trial may be started now."""
-        ...
-
-    def start(self, order: Order) -> None: ...
-
-    def wait(self, seconds: float) -> list[tuple[int, Outcome]]:
-        """Returns the trials that ended, after so many seconds at the latest."""
-        ...
-
-    def stop(self) -> None:
-        """Ends what runs."""
-        ...
 
 
 class Viewer(Protocol):
@@ -92,6 +67,7 @@ class Progress:
         running: Settings of those that run, by number.
         begun: When they were begun, seconds of the monotonic clock.
         started: The same, UTC.
+        epochs: What those that run have reported, by number.
     """
 
     folder: SearchFolder
@@ -103,6 +79,7 @@ class Progress:
     running: dict[int, dict[str, Any]] = field(default_factory=dict)
     begun: dict[int, float] = field(default_factory=dict)
     started: dict[int, datetime] = field(default_factory=dict)
+    epochs: dict[int, list[Epoch]] = field(default_factory=dict)
 
     @property
     def done(self) -> int:
@@ -121,10 +98,6 @@ class Progress:
             return None
         waves = math.ceil(max(0, self.total - self.done) / max(1, self.concurrency))
         return waves * sum(took) / len(took)
-
-    def epochs(self, number: int) -> list[dict[str, Any]]:
-        """Returns the epochs that a trial has reported."""
-        return read_epochs(file_of(self.folder.epochs, number))
 
 
 @dataclass(frozen=True)
@@ -170,11 +143,10 @@ class Prepared:
             "name": self.loaded.name,
             "search": self.folder.path.name,
             "runs_dir": str(self.runs_dir.absolute()),
-            "epochs": str(self.folder.epochs.absolute()),
+            "folder": str(self.folder.path.absolute()),
             "objectives": [objective.name for objective in self.objectives],
-            "sign": self.objectives[0].sign,
-            "scheduler": self.block.scheduler.model_dump(),
             "deadline": deadline,
+            "population": population_epochs(self.loaded, self.block),
             "offline": self.offline,
             "threads": None,
             "code": code(),
@@ -201,6 +173,8 @@ def prepare(
         )
     if block.sampler == "grid" and isinstance(size := grid_size(loaded.space), str):
         raise ConfigError([Problem(size, path="search.sampler")])
+    if problems := population_problems(loaded, block):
+        raise ConfigError(problems)
     objectives = [
         Objective(name=name, direction=_direction(loaded, name))
         for name in block.names(loaded.pipeline.evaluate.monitor)
@@ -257,43 +231,57 @@ def search(
 
 
 class _Driver:
+    """The search, as places where trials run see it; see :class:`.executor.Host`."""
+
     def __init__(self, prepared: Prepared, executor: Executor, viewer: Viewer | None) -> None:
         self.prepared, self.executor, self.viewer = prepared, executor, viewer
         self.folder, self.block = prepared.folder, prepared.block
         self.before = self.folder.manifest() if self.folder.exists else None
-        known = self.folder.trials()
+        self.known: Sequence[TrialRecord] = self.folder.trials()
         self.progress = Progress(
             self.folder,
             prepared.objectives,
             prepared.total,
             executor.name,
             executor.concurrency,
-            {record.number: record for record in known},
+            {record.number: record for record in self.known},
         )
-        cut_off = {n: p for n, p in self.folder.running().items() if n not in self.progress.trials}
-        self.again = list(cut_off.items())
-        waiting = [params for _, params in self.again]
         loaded = prepared.loaded
-        if not known and not waiting and self.block.sampler != "grid":
+        self.again = {
+            number: params
+            for number, params in self.folder.running().items()
+            if number not in self.progress.trials and params.keys() <= loaded.space.keys()
+        }
+        waiting = list(self.again.values())
+        if not self.known and not waiting and self.block.sampler != "grid":
             first = present(loaded.space, prepared.base.resolved())
             waiting = [first] if first is not None else []
-        seed = loaded.pipeline.seed if self.block.seed is None else self.block.seed
+        self.seed = loaded.pipeline.seed if self.block.seed is None else self.block.seed
         self.sampler = Sampler(
             loaded.space,
             self.block.sampler,
             prepared.objectives,
-            seed=seed,
-            known=known,
+            seed=self.seed,
+            known=self.known,
             waiting=waiting,
         )
-        self.started = time.monotonic()
+        self.exhausted = False
+        self.started = time.monotonic() - executor.startup_seconds  # which is not counted
         self.deadline = time.time() + self.block.time_budget if self.block.time_budget else 0.0
 
+    @property
+    def objective(self) -> Objective:
+        return self.prepared.objectives[0]
+
+    @property
+    def template(self) -> Order:
+        return self.prepared.order(0, {}, deadline=self.deadline)
+
     def run(self) -> SearchManifest:
-        self.folder.epochs.mkdir(parents=True, exist_ok=True)
+        self.folder.path.mkdir(parents=True, exist_ok=True)
         self.folder.write(self._manifest("running"))
         try:
-            self._loop()
+            self.executor.run(self)
         except KeyboardInterrupt:
             self.executor.stop()
             self._finish("interrupted")
@@ -306,52 +294,55 @@ class _Driver:
             raise
         return self._finish("finished")
 
-    def _loop(self) -> None:
+    @property
+    def over(self) -> bool:
         progress = self.progress
-        exhausted = False
-        while True:
-            while not exhausted and self.executor.free and self._wants_more():
-                exhausted = not self._start()
-            if not progress.running and (exhausted or not self._wants_more()):
-                return
-            for number, outcome in self.executor.wait(POLL_SECONDS):
-                self._ended(number, outcome)
-            self._show()
-
-    def _wants_more(self) -> bool:
-        progress = self.progress
-        if self.deadline and time.time() > self.deadline:
-            return False
+        if self.exhausted or (self.deadline and time.time() > self.deadline):
+            return True
         if len(progress.trials) - progress.done > INVALID_PER_TRIAL * progress.total:
-            return False
-        return progress.done + len(progress.running) < progress.total
+            return True
+        return progress.done >= progress.total
 
-    def _start(self) -> bool:
+    def next(self) -> Order | None:
         progress = self.progress
-        number = max([0, *progress.trials, *progress.running]) + 1
+        if self.over or progress.done + len(progress.running) >= progress.total:
+            return None
+        number = max([0, *progress.trials, *progress.running, *self.again]) + 1
         if self.again:
-            number, _ = self.again.pop(0)
+            number = next(iter(self.again))
+            del self.again[number]
         params = self.sampler.ask(number)
         if params is None:
-            return False
-        progress.running[number] = params
+            self.exhausted = True
+            return None
+        progress.running[number], progress.epochs[number] = params, []
         progress.begun[number], progress.started[number] = time.monotonic(), now()
-        self.folder.write_running(progress.running)
-        self.executor.start(self.prepared.order(number, params, deadline=self.deadline))
-        self._show()
-        return True
+        self._write_running()
+        self.look()
+        return self.prepared.order(number, params, deadline=self.deadline)
 
-    def _ended(self, number: int, outcome: Outcome) -> None:
+    def epoch(self, number: int, epoch: Epoch) -> None:
+        # Of an epoch that was trained again, after a worker was lost, the newer counts.
+        place = (epoch["stage"], epoch["epoch"])
+        kept = [e for e in self.progress.epochs[number] if (e["stage"], e["epoch"]) != place]
+        self.progress.epochs[number] = [*kept, epoch]
+
+    def begun(self, number: int, params: Mapping[str, Any]) -> None:
+        if self.progress.running[number] == params and not self.progress.epochs[number]:
+            self.progress.begun[number] = time.monotonic()  # until now it has waited for a worker
+        self.progress.running[number] = dict(params)
+
+    def ended(self, number: int, outcome: Outcome) -> None:
         progress = self.progress
         params = progress.running[number]
         took = time.monotonic() - progress.begun.pop(number)
         record = TrialRecord.model_validate(
             {
                 "seconds": round(took, 3),
+                "params": params,
                 **outcome,
                 "number": number,
-                "params": params,
-                "epochs": progress.epochs(number),
+                "epochs": progress.epochs.pop(number),
                 "started": progress.started[number],
             }
         )
@@ -359,13 +350,22 @@ class _Driver:
         del progress.running[number]
         progress.trials[number] = record  # whatever running.json still says of it
         self.sampler.tell(record)
+        self.look()
 
-    def _show(self) -> None:
+    def look(self) -> None:
         if self.viewer is not None:
             self.viewer.changed(self.progress)
 
+    def _write_running(self) -> None:
+        """Notes what runs, and what an earlier sitting had begun and has not had its turn yet."""
+        self.folder.write_running({**self.progress.running, **self.again})
+
+    def _seconds(self) -> float:
+        """Returns the time since the search began, without that of starting workers."""
+        return max(0.0, time.monotonic() - self.started - self.executor.startup_seconds)
+
     def _finish(self, status: str) -> SearchManifest:
-        self.folder.write_running(self.progress.running)
+        self._write_running()
         manifest = write_results(
             self.prepared.loaded,
             self.folder,
@@ -373,7 +373,7 @@ class _Driver:
             list(self.progress.trials.values()),
             importance=self.sampler.importance(),
         )
-        self._show()
+        self.look()
         return manifest
 
     def _manifest(self, status: str, *, error: str = "") -> SearchManifest:
@@ -394,7 +394,7 @@ class _Driver:
                 "objectives": [o.model_dump() for o in self.prepared.objectives],
                 "engine": self.executor.name,
                 "trials": {state: states.count(state) for state in dict.fromkeys(states)},
-                "seconds": round(earlier + time.monotonic() - self.started, 3),
+                "seconds": round(earlier + self._seconds(), 3),
                 "test": before.test if before is not None else {},
                 "startup_seconds": self.executor.startup_seconds,
                 "environment": collect_environment(),

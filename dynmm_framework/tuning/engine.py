@@ -24,9 +24,10 @@ def choose_engine(block: SearchBlock) -> tuple[str, str]:
         PluginError: If Ray is asked for and not installed.
     """
     there = find_spec("ray") is not None
-    if block.engine == "ray" and not there:
+    if (block.engine == "ray" or block.scheduler.name == "pbt") and not there:
+        wanted = "engine: ray" if block.engine == "ray" else "scheduler: pbt"
         raise PluginError(
-            "search.engine: ray needs Ray, which is not installed",
+            f"search.{wanted} needs Ray Tune, which is not installed",
             hint="Install it: pip install 'dynmm-framework[tune]', or set search.engine: local",
         )
     if block.engine == "local":

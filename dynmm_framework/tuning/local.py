@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from dynmm_framework.config.search import Scheduler
 from dynmm_framework.engine.context import Surroundings
-from dynmm_framework.tuning.trial import Order, Outcome, run_trial
+from dynmm_framework.errors import StoppedError
+from dynmm_framework.tuning.epochs import Epoch
+from dynmm_framework.tuning.executor import Host
+from dynmm_framework.tuning.pruning import Pruning
+from dynmm_framework.tuning.trial import run_trial
 
 
 class LocalExecutor:
     """Runs trials in this process.
 
     Args:
+        scheduler: Which trials are stopped early.
         surroundings: What all trials share.
     """
 
@@ -17,26 +23,23 @@ class LocalExecutor:
     concurrency = 1
     startup_seconds = 0.0
 
-    def __init__(self, surroundings: Surroundings) -> None:
-        self.surroundings = surroundings
-        self._orders: list[Order] = []
+    def __init__(self, scheduler: Scheduler, surroundings: Surroundings) -> None:
+        self.scheduler, self.surroundings = scheduler, surroundings
 
-    @property
-    def free(self) -> bool:
-        return not self._orders
+    def run(self, host: Host) -> None:
+        """Runs all trials that the search asks for."""
+        pruning = Pruning(self.scheduler, host.objective, known=host.known)
+        while (order := host.next()) is not None:
+            number = order["number"]
 
-    def start(self, order: Order) -> None:
-        """Takes one trial; :meth:`wait` runs it."""
-        self._orders.append(order)
+            def report(epoch: Epoch, number: int = number) -> None:
+                host.epoch(number, epoch)
+                if reason := pruning.behind(number, epoch):
+                    raise StoppedError(reason)
 
-    def wait(self, seconds: float) -> list[tuple[int, Outcome]]:
-        """Runs the trial and returns its number and outcome."""
-        done = []
-        while self._orders:
-            order = self._orders[0]
-            done.append((order["number"], run_trial(order, self.surroundings)))
-            self._orders.pop(0)
-        return done
+            outcome = run_trial(order, self.surroundings, report)
+            pruning.ended(number, finished=outcome["state"] == "finished")
+            host.ended(number, outcome)
 
     def stop(self) -> None:
         """Nothing goes on without this process."""

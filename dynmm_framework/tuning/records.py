@@ -27,7 +27,8 @@ SEARCH_FILE: Final = "search.json"
 TRIALS_FILE: Final = "trials.jsonl"
 RUNNING_FILE: Final = "running.json"
 BEST_FILE: Final = "best.yaml"
-EPOCHS_FOLDER: Final = "epochs"
+RAY_FOLDER: Final = ".ray"
+"""What Ray Tune stores while a search runs; removed at its end and never read."""
 FRONT_FOLDER: Final = "front"
 
 State = Literal["finished", "pruned", "failed", "invalid"]
@@ -123,10 +124,6 @@ class SearchFolder:
     """
 
     path: Path
-
-    @property
-    def epochs(self) -> Path:
-        return self.path / EPOCHS_FOLDER
 
     @property
     def exists(self) -> bool:

@@ -57,7 +57,7 @@ class Sampler:
             tpe = samplers.TPESampler(seed=draws, multivariate=True, group=True, constant_liar=True)
         sampler = tpe if kind == "tpe" else samplers.RandomSampler(seed=draws)
         self.study = self._optuna.create_study(
-            sampler=sampler, directions=[_direction(o) for o in objectives]
+            sampler=sampler, directions=[direction_of(o) for o in objectives]
         )
         for record in known:
             if record.state in ("finished", "pruned"):
@@ -203,5 +203,6 @@ def _curve(record: TrialRecord) -> dict[int, float]:
     return {entry["epoch"]: entry["value"] for entry in known if entry["stage"] == last}
 
 
-def _direction(objective: Objective) -> str:
+def direction_of(objective: Objective) -> str:
+    """Returns what Optuna calls an objective's direction."""
     return "maximize" if objective.direction == "max" else "minimize"

@@ -17,10 +17,11 @@ from dynmm_framework.engine.progress import Display
 from dynmm_framework.engine.run import run
 from dynmm_framework.errors import ConfigError, Problem
 from dynmm_framework.tuning.display import SearchView
-from dynmm_framework.tuning.driver import Executor, Prepared, open_folder, prepare, search
+from dynmm_framework.tuning.driver import Prepared, open_folder, prepare, search
 from dynmm_framework.tuning.engine import address_of, check_resources, choose_engine
+from dynmm_framework.tuning.executor import Executor
 from dynmm_framework.tuning.local import LocalExecutor
-from dynmm_framework.tuning.records import BEST_FILE, SearchFolder, SearchManifest
+from dynmm_framework.tuning.records import BEST_FILE, RAY_FOLDER, SearchFolder, SearchManifest
 from dynmm_framework.tuning.results import Search, report
 from dynmm_framework.tuning.sampler import import_optuna
 
@@ -77,12 +78,18 @@ def _with(block: SearchBlock, **given: Any) -> SearchBlock:
 @contextmanager
 def _executor(prepared: Prepared, engine: str, address: str) -> Iterator[Executor]:
     if engine == "local":
-        yield LocalExecutor(replace(prepared.surroundings, display=Display(None)))
+        quiet = replace(prepared.surroundings, display=Display(None))
+        yield LocalExecutor(prepared.block.scheduler, quiet)
         return
-    from dynmm_framework.tuning.cluster import RayExecutor
+    from dynmm_framework.tuning.cluster import RayTuneExecutor
 
-    device = prepared.loaded.pipeline.compute.device
-    executor = RayExecutor(prepared.block, address, device)
+    executor = RayTuneExecutor(
+        prepared.block,
+        prepared.loaded.space,
+        address=address,
+        device=prepared.loaded.pipeline.compute.device,
+        folder=prepared.folder.path / RAY_FOLDER,
+    )
     executor.open()
     try:
         yield executor

@@ -10,22 +10,23 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import socket
 import sys
 import time
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 from dynmm_framework.catalogue import Catalogue, describe
 from dynmm_framework.config.load import LoadedPipeline, load_pipeline
 from dynmm_framework.config.merge import Settings, assign
-from dynmm_framework.config.search import LATENCY, Scheduler
+from dynmm_framework.config.search import LATENCY
 from dynmm_framework.engine.digest import NUMERICAL_ROOMS, code_digest, content_key
 from dynmm_framework.errors import ConfigError, DynmmError, StageError, StoppedError
-from dynmm_framework.tuning.epochs import EpochReporter
+from dynmm_framework.tuning.epochs import EpochReporter, Report
 
 if TYPE_CHECKING:
     from dynmm_framework.engine.context import Surroundings
@@ -45,11 +46,13 @@ class Order(TypedDict):
     name: str
     search: str
     runs_dir: str
-    epochs: str
+    folder: str
+    """The search's own folder."""
     objectives: list[str]
-    sign: int
-    scheduler: dict[str, Any]
     deadline: float
+    population: int
+    """Epochs of a training that hands on what it has learned on the way, as in population-based
+    training; 0 for one that does not."""
     offline: bool
     threads: int | None
     code: str
@@ -66,6 +69,44 @@ class Outcome(TypedDict, total=False):
     stages: list[dict[str, Any]]
     seconds: float
     worker: str
+    attempts: int
+    params: dict[str, Any]
+    """The settings, where they have become others than the trial was told."""
+
+
+@dataclass
+class Course:
+    """How far a trial is, for those who run it.
+
+    Attributes:
+        stages: Its finished stages.
+        stage: Name of the stage that the search judges, once that has begun.
+        folder: Where that stage keeps its checkpoints.
+        source: Checkpoints of another training that it goes on from.
+    """
+
+    stages: list[dict[str, Any]] = field(default_factory=list)
+    stage: str = ""
+    folder: Path | None = None
+    source: Path | None = None
+
+    def take(self, source: Path, *, into: Path) -> None:
+        """Makes the judged stage go on from checkpoints, which are copied."""
+        shutil.rmtree(into, ignore_errors=True)
+        shutil.copytree(source, into)
+        self.source = into
+
+    def begin(self, stage: str, workdir: Path) -> None:
+        """Notes that the judged stage begins, and lays out what it goes on from."""
+        self.stage, self.folder = stage, workdir / "checkpoints"
+        if self.source is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            shutil.copytree(self.source, self.folder)
+
+    def discard(self) -> None:
+        """Removes what the judged stage has left of a training that nobody will end."""
+        if self.folder is not None:
+            shutil.rmtree(self.folder.parent, ignore_errors=True)
 
 
 def trial_settings(loaded: LoadedPipeline, metric: str) -> dict[str, Any]:
@@ -119,19 +160,23 @@ def followed(loaded: LoadedPipeline, metric: str) -> str:
     return loaded.pipeline.evaluate.monitor if loaded.pipeline.online is not None else metric
 
 
-def run_trial(order: Order, surroundings: Surroundings) -> Outcome:
+def run_trial(
+    order: Order, surroundings: Surroundings, report: Report, *, course: Course | None = None
+) -> Outcome:
     """Runs one trial; whatever goes wrong in it is its outcome.
 
     Args:
         order: What is to be done.
         surroundings: What all trials of a process share: components, records, and a language
             model in memory.
+        report: Takes every epoch.
+        course: Is told how far the trial is.
     """
     started = time.perf_counter()
     outcome: Outcome = {"worker": f"{socket.gethostname()}:{os.getpid()}"}
-    stages: list[dict[str, Any]] = []
+    course = course or Course()
     try:
-        outcome |= _run(order, stages, surroundings)
+        outcome |= _run(order, course, surroundings, report)
     except StoppedError as stopped:
         outcome |= {"state": "pruned", "reason": stopped.message}
     except _InvalidError as error:
@@ -143,7 +188,7 @@ def run_trial(order: Order, surroundings: Surroundings) -> Outcome:
     except (Exception, SystemExit) as error:
         outcome |= {"state": "failed", "reason": describe(error)}
     _tidy()
-    outcome["stages"] = stages
+    outcome["stages"] = course.stages
     outcome["seconds"] = round(time.perf_counter() - started, 3)
     return outcome
 
@@ -168,9 +213,9 @@ def code() -> str:
 
 def _refuse_another_machine(order: Order) -> None:
     host = socket.gethostname()
-    if not Path(order["epochs"]).is_dir():
+    if not Path(order["folder"]).is_dir():
         raise StageError(
-            f"{host} has no {order['epochs']}: all machines must share the runs folder"
+            f"{host} has no {order['folder']}: all machines must share the runs folder"
         )
     if code() != order["code"]:
         raise StageError(
@@ -179,16 +224,20 @@ def _refuse_another_machine(order: Order) -> None:
         )
 
 
-def _run(order: Order, stages: list[dict[str, Any]], surroundings: Surroundings) -> Outcome:
+def _run(order: Order, course: Course, surroundings: Surroundings, report: Report) -> Outcome:
     _refuse_another_machine(order)
     loaded = _loaded(order, surroundings.catalogue)
-    bench = _bench(order, loaded, surroundings)
+    reporter = EpochReporter(order["objectives"][0], report, order["deadline"])
+    bench = _bench(order, loaded, replace(surroundings, on_epoch=reporter))
     from dynmm_framework.engine.validation import stages_to_validate, validate
 
-    for stage in stages_to_validate(bench.plan):
+    stages = list(stages_to_validate(bench.plan))
+    for stage in stages:
+        if stage is stages[-1]:
+            course.begin(stage.name, bench.store.workdir(stage.name, stage.key))
         if not stage.cached:
             bench.run(stage)
-        stages.append({"name": stage.name, "key": stage.key, "cached": stage.cached})
+        course.stages.append({"name": stage.name, "key": stage.key, "cached": stage.cached})
     names = [name for name in order["objectives"] if name != LATENCY]
     found = validate(bench, names, latency=LATENCY in order["objectives"])
     metrics = {name: float(found.values[name]) for name in names}
@@ -212,20 +261,8 @@ def _bench(order: Order, loaded: LoadedPipeline, shared: Surroundings) -> Workbe
     from dynmm_framework.engine.plan import make_plan, store_in
     from dynmm_framework.engine.stages import Workbench
 
-    reporter = EpochReporter(
-        Path(order["epochs"]),
-        order["number"],
-        order["objectives"][0],
-        order["sign"],
-        Scheduler.model_validate(order["scheduler"]),
-        order["deadline"],
-    )
-    surroundings = replace(
-        shared,
-        offline=order["offline"],
-        run=f"{order['search']}/{order['number']}",
-        on_epoch=reporter,
-    )
+    run = f"{order['search']}/{order['number']}"
+    surroundings = replace(shared, offline=order["offline"], run=run)
     runs_dir = Path(order["runs_dir"])
     plan = make_plan(loaded, runs_dir=runs_dir, surroundings=surroundings)
     compute = loaded.pipeline.compute

@@ -27,6 +27,7 @@ class ListeningContext:
     validator: None = None
     offline: bool = True
     workers: Workers = field(default_factory=Workers)
+    leg: None = None
     lines: list[str] = field(default_factory=list)
     records: dict[str, Any] = field(default_factory=dict)
     bars: list[tuple[str, int | None]] = field(default_factory=list)

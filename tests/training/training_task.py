@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from dynmm_framework.protocols import Workers
+from dynmm_framework.protocols import Leg, Workers
 from dynmm_framework.training.config import LoopConfig
 from dynmm_framework.training.loop import train
 from dynmm_framework.training.state import module_state
@@ -30,6 +30,7 @@ class StubContext:
     precision: str = "fp32"
     validator: Any = None
     workers: Workers = field(default_factory=Workers)
+    leg: Leg | None = None
     logged: list[str] = field(default_factory=list)
     epochs: list[tuple[int, dict[str, float]]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)

@@ -1,92 +1,141 @@
-"""When a trial is stopped early: the rules, and the files that they read."""
+"""When a trial is stopped early: in this process by Optuna, on Ray by Ray Tune."""
 
 from __future__ import annotations
+
+import time
 
 import pytest
 
 from dynmm_framework.config.search import Scheduler
 from dynmm_framework.errors import StoppedError
-from dynmm_framework.tuning.epochs import EpochReporter, file_of, read_epochs, rungs, verdict
+from dynmm_framework.tuning.epochs import Epoch, EpochReporter, kind_of
+from dynmm_framework.tuning.pruning import Pruning
+from dynmm_framework.tuning.records import Objective, TrialRecord
 
 ASHA = Scheduler(name="asha", grace=1, factor=3)
+MEDIAN = Scheduler(name="median", grace=2)
+UP, DOWN = (Objective(name="m", direction=direction) for direction in ("max", "min"))
 STAGE = "fit/toy/seed-7"
 
 
-def flat(value: float, epochs: int) -> list[tuple[int, float]]:
-    return [(epoch, value) for epoch in range(1, epochs + 1)]
+def epoch(number: int, value: float | None, stage: str = STAGE) -> Epoch:
+    return {"stage": stage, "epoch": number, "value": value, "seconds": 0.0}
 
 
-def test_rungs_grow_by_the_factor():
-    assert rungs(ASHA, 30) == [1, 3, 9, 27]
-    assert rungs(Scheduler(name="asha", grace=2, factor=4), 31) == [2, 8]
+class Local:
+    """Early stopping where trials run one after another."""
+
+    def __init__(self, scheduler: Scheduler, objective: Objective = UP, known=()) -> None:
+        self.rule = Pruning(scheduler, objective, known=known)
+
+    def trial(self, number: int, values: list[float], stage: str = STAGE) -> int:
+        """Returns the epoch after which a trial was stopped, 0 if it was not."""
+        for at, value in enumerate(values, start=1):
+            if self.rule.behind(number, epoch(at, value, stage)):
+                self.rule.ended(number, finished=False)
+                return at
+        self.rule.ended(number, finished=True)
+        return 0
 
 
-def test_asha_keeps_a_third_of_those_that_came_as_far():
-    curves = {n: flat(n / 10, 1) for n in range(1, 7)}
-    kept = {n for n in curves if not verdict(ASHA, n, curves)}
-    assert kept == {5, 6}
-    assert verdict(ASHA, 4, curves) == "asha: 3 of 6 at the rung of epoch 1, the best 2 go on"
+class OnRay:
+    """The same by Ray Tune's schedulers, without a cluster."""
+
+    def __init__(self, scheduler: Scheduler, objective: Objective = UP, known=()) -> None:
+        schedulers = pytest.importorskip("dynmm_framework.tuning.schedulers")
+        self.schedulers = schedulers
+        self.rule = schedulers.make_scheduler(scheduler, objective, {}, seed=0, known=known)
+
+    def trial(self, number: int, values: list[float], stage: str = STAGE) -> int:
+        trial = self.schedulers._Earlier(f"trial-{number}")
+        for at, value in enumerate(values, start=1):
+            found = epoch(at, value, stage)
+            result = {"kind": kind_of(found), "epoch": at, "value": value}
+            if self.rule.on_trial_result(None, trial, result) == "STOP":
+                assert self.schedulers.reason_of(self.rule, trial).endswith(f"at epoch {at}")
+                return at
+        return 0
 
 
-def test_the_first_at_a_rung_and_those_between_rungs_go_on():
-    assert verdict(ASHA, 1, {1: flat(0.1, 3), 2: flat(0.9, 1)}) == ""
-    assert verdict(ASHA, 1, {1: flat(0.1, 2), 2: flat(0.9, 9)}) == ""
-    assert verdict(ASHA, 1, {1: flat(0.1, 3), 2: flat(0.9, 9)}) != ""
+BOTH = pytest.mark.parametrize("place", [Local, OnRay])
 
 
-def test_a_trial_that_validates_seldom_meets_the_last_rung_that_it_passed():
-    curves = {1: [(5, 0.1)], 2: flat(0.9, 9)}
-    assert "rung of epoch 3" in verdict(ASHA, 1, curves)
+@BOTH
+def test_asha_stops_at_rungs_whoever_is_behind_those_that_came_as_far(place):
+    rule = place(ASHA)
+    assert rule.trial(1, [0.5] * 9) == 0
+    assert rule.trial(2, [0.9] * 9) == 0  # the best so far
+    assert rule.trial(3, [0.1] * 9) == 1
+    assert rule.trial(4, [0.95, 0.95, 0.1]) == 3
+    assert rule.trial(5, [0.99] * 9) == 0
 
 
-def test_what_counts_at_a_rung_is_the_best_so_far():
-    assert verdict(ASHA, 1, {1: [(1, 0.9), (2, 0.1), (3, 0.1)], 2: flat(0.5, 3)}) == ""
+@BOTH
+def test_grace_and_factor_are_the_rungs(place):
+    rule = place(Scheduler(name="asha", grace=2, factor=4))
+    for number in (1, 2, 3, 4):
+        assert rule.trial(number, [0.5 + number / 10] * 8) == 0
+    assert rule.trial(5, [0.1] * 8) == 2
 
 
-def test_ties_go_on():
-    assert verdict(ASHA, 1, {n: flat(0.5, 1) for n in range(1, 10)}) == ""
+@BOTH
+def test_lower_may_be_better(place):
+    rule = place(ASHA, DOWN)
+    assert rule.trial(1, [0.5] * 3) == 0
+    assert rule.trial(2, [0.4] * 3) == 0
+    assert rule.trial(3, [0.9] * 3) == 1
 
 
-def test_median_stops_whose_best_is_below_the_averages_of_the_others():
-    rule = Scheduler(name="median", grace=2)
-    curves = {n: flat(n / 10, 4) for n in (5, 6, 7)}
-    assert verdict(rule, 1, {**curves, 1: flat(0.1, 1)}) == ""  # grace
-    stopped = verdict(rule, 1, {**curves, 1: flat(0.1, 2)})
-    assert stopped == "median: behind the median of 3 trials at epoch 2"
-    assert verdict(rule, 1, {**curves, 1: [(1, 0.65), (2, 0.1)]}) == ""
-    assert verdict(rule, 1, {5: flat(0.5, 4), 1: flat(0.1, 2)}) == ""  # too few others
+@BOTH
+def test_median_stops_whose_best_is_below_that_of_the_others(place):
+    rule = place(MEDIAN)
+    for number in (5, 6, 7):
+        assert rule.trial(number, [number / 10] * 4) == 0
+    assert rule.trial(1, [0.1] * 4) == 2  # grace
+    assert rule.trial(2, [0.9, 0.1]) == 0  # the best of its own counts
+    assert place(MEDIAN).trial(1, [0.1] * 4) == 0  # nobody to compare with
 
 
-def test_epochs_of_all_trials_decide_and_lower_may_be_better(tmp_path):
-    def run(number: int, value: float, sign: int) -> str:
-        reporter = EpochReporter(tmp_path, number, "loss", sign, ASHA)
-        try:
-            reporter(STAGE, 1, {"loss": value})
-        except StoppedError as stopped:
-            return stopped.message
-        return ""
-
-    assert run(1, 0.9, -1) == ""
-    assert run(2, 0.5, -1) == ""
-    assert run(3, 0.8, -1).startswith("asha: 2 of 3")
-
-
-def test_stages_of_other_kinds_and_trainings_within_a_stage_do_not_count(tmp_path):
+@BOTH
+def test_kinds_of_stages_are_compared_each_by_itself(place):
+    rule = place(ASHA)
     for number in (1, 2, 3):
-        EpochReporter(tmp_path, number, "ndcg@10", 1, ASHA)(STAGE, 1, {"ndcg@10": number / 10})
-    reporter = EpochReporter(tmp_path, 4, "ndcg@10", 1, ASHA)
-    reporter("align/joint/seed-7", 1, {"ndcg@10": 0.01})
-    reporter(f"{STAGE}/pretrain", 1, {"ndcg@10": 0.01})
+        assert rule.trial(number, [number / 10] * 3) == 0
+    assert rule.trial(4, [0.01] * 3, "align/joint/seed-7") == 0
+    assert rule.trial(5, [0.01] * 3) == 1
+
+
+@BOTH
+def test_earlier_sittings_count(place):
+    known = [
+        TrialRecord(
+            number=number,
+            state="finished",
+            params={},
+            epochs=[dict(epoch(at, number / 10)) for at in (1, 2, 3)],
+        )
+        for number in (5, 6, 7)
+    ]
+    assert place(ASHA, known=known).trial(8, [0.1] * 3) == 1
+    assert place(MEDIAN, known=known).trial(8, [0.1] * 3) == 2
+    assert place(ASHA, known=known).trial(8, [0.8] * 3) == 0
+
+
+def test_epochs_without_a_value_and_trainings_within_a_stage_cannot_be_compared():
+    assert kind_of(epoch(1, 0.5)) == "fit"
+    assert kind_of(epoch(1, 0.5, "stream/online/seed-7")) == "stream"
+    assert kind_of(epoch(1, None)) == ""
+    assert kind_of(epoch(1, 0.5, f"{STAGE}/pretrain")) == ""
+
+
+def test_what_is_not_finite_is_no_value_and_time_ends_a_trial():
+    seen: list[Epoch] = []
+    reporter = EpochReporter("ndcg@10", seen.append)
     reporter(STAGE, 1, {"loss": 3.0})
-    reporter(STAGE, 1, {"ndcg@10": float("nan")})
-    with pytest.raises(StoppedError):
-        reporter(STAGE, 1, {"ndcg@10": 0.01})
-
-
-def test_a_resumed_trial_s_epochs_count_once_and_cut_off_lines_not_at_all(tmp_path):
-    reporter = EpochReporter(tmp_path, 1, "ndcg@10", 1, Scheduler())
-    for epoch, value in ((1, 0.1), (2, 0.2), (2, 0.3)):
-        reporter(STAGE, epoch, {"ndcg@10": value})
-    path = file_of(tmp_path, 1)
-    path.write_text(path.read_text() + '{"stage": "fit/t')
-    assert [(e["epoch"], e["value"]) for e in read_epochs(path)] == [(1, 0.1), (2, 0.3)]
+    reporter(STAGE, 2, {"ndcg@10": float("nan")})
+    reporter(STAGE, 3, {"ndcg@10": 0.5})
+    assert [(e["epoch"], e["value"]) for e in seen] == [(1, None), (2, None), (3, 0.5)]
+    late = EpochReporter("ndcg@10", seen.append, deadline=time.time() - 1)
+    with pytest.raises(StoppedError, match="time budget is spent"):
+        late(STAGE, 4, {"ndcg@10": 0.5})
+    assert seen[-1]["epoch"] == 4  # it counts all the same

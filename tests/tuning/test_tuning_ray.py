@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 from search_toys import USED, toys_site
 
-from dynmm_framework import tune
+from dynmm_framework import run, tune
 from dynmm_framework.config.load import load_pipeline
 from dynmm_framework.errors import ConfigError, StageError
 
 FAILS = "baseline.config.fails"
+QUALITY = "baseline.config.quality"
+BPR = {"epochs": 8, "dim": 8, "patience": 0, "validate_every": 1}
+SCHEDULE = "backbone.config.schedule"
 
 
 @pytest.fixture(scope="module")
@@ -77,10 +80,70 @@ def test_a_lost_worker_costs_a_trial_at_most(cluster, load, tmp_path):
         "no": "finished",
     }
     assert by_fault["kill"].attempts == by_fault["kill_once"].attempts == 2
-    assert by_fault["kill"].reason.startswith("its worker was lost 2 times: ActorDiedError")
+    assert by_fault["kill"].reason.startswith("its worker was lost 2 times: The actor ")
     assert by_fault["no"].attempts == 1
     assert "ZeroDivisionError" in by_fault["crash"].reason
     assert [epoch["epoch"] for epoch in by_fault["kill"].epochs] == [1]
+
+
+def test_trials_that_are_behind_are_stopped_by_tune(cluster, load, tmp_path):
+    config = {"epochs": 9, "log": str(tmp_path / "log")}
+    scheduler = {"name": "asha", "factor": 2}
+    search = load(config=config, scheduler=scheduler, trials=8, sampler="random", engine="ray")
+    found = tune(search, runs_dir=tmp_path / "runs", test=False)
+    pruned = [trial for trial in found.trials if trial.state == "pruned"]
+    assert pruned
+    for trial in pruned:
+        assert trial.reason == f"asha: behind at epoch {trial.epochs[-1]['epoch']}"
+        assert trial.epochs[-1]["epoch"] in (1, 2, 4, 8)
+        assert {stage["name"] for stage in trial.stages} == {"data", "split"}
+    finished = [trial for trial in found.trials if trial.state == "finished"]
+    assert all(len(trial.epochs) == 9 for trial in finished)
+    assert len(finished) + len(pruned) == 8
+    assert not (found.folder / ".ray").exists()
+    # What an earlier sitting has found counts in the next.
+    more = tune(search, runs_dir=tmp_path / "runs", test=False, resume=True, trials=9)
+    assert more.trials[:8] == found.trials
+    quality = more.trials[8].params[QUALITY]
+    assert (more.trials[8].state == "finished") == (quality >= found.best.params[QUALITY] * 0.9)
+
+
+def test_a_population_finds_a_schedule_that_can_be_run_again(cluster, saved, tmp_path, catalogue):
+    rates = {"backbone.config.learning_rate": {"log": {"low": 1e-4, "high": 3e-1}}}
+    pipeline: dict[str, Any] = {
+        "version": 1,
+        "data": {"name": "saved_dataset", "config": {"path": str(saved / "data")}},
+        "split": {"strategy": "leave_one_out"},
+        "backbone": {"name": "bpr_mf", "config": BPR},
+        "search": {
+            "engine": "ray",
+            "trials": 4,
+            "seed": 3,
+            "scheduler": {"name": "pbt", "interval": 2},
+            "space": rates,
+        },
+    }
+    loaded = load_pipeline(pipeline, catalogue=catalogue)
+    found = tune(loaded, runs_dir=tmp_path / "runs", test=False)
+    assert {trial.state for trial in found.trials} == {"finished"}
+    schedules = [t.params.get("backbone.config.schedule", []) for t in found.trials]
+    assert any(schedules)
+    assert all(change["after"] in (2, 4, 6) for changes in schedules for change in changes)
+    for trial in found.trials:
+        assert {e["epoch"] for e in trial.epochs} == set(range(1, 9))
+    assert not any((tmp_path / "runs" / ".cache" / ".work").iterdir())
+    # Every member's way is a pipeline of its own; trained from scratch it ends at the same weights.
+    by_schedule = max(found.trials, key=lambda t: len(t.params.get(SCHEDULE, [])))
+    for trial in {found.best.number: found.best, by_schedule.number: by_schedule}.values():
+        settings = {"learning_rate": trial.params["backbone.config.learning_rate"]}
+        config = {**pipeline["backbone"]["config"], **settings}
+        config["schedule"] = trial.params.get(SCHEDULE, [])
+        plain = {key: value for key, value in pipeline.items() if key != "search"}
+        plain["backbone"] = {"name": "bpr_mf", "config": config}
+        again = run(load_pipeline(plain, catalogue=catalogue), runs_dir=tmp_path / "elsewhere")
+        curve = again.training["bpr_mf"]["7"]
+        assert max(e["ndcg@10"] for e in curve) == trial.metrics["ndcg@10"]
+    assert load_pipeline(found.best_file).resolved()["search"] is None
 
 
 def test_more_than_any_machine_has_is_refused(cluster, load, tmp_path):

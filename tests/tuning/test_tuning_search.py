@@ -295,11 +295,11 @@ def test_ctrl_c_leaves_what_is_finished_and_resume_goes_on(load, tmp_path, catal
     loaded = load(space={QUALITY: [0.1, 0.5, 0.9], "baseline.config.width": [4, 8]}, trials=6)
     begun: list[int] = []
 
-    def interrupted(order, surroundings):
+    def interrupted(order, surroundings, report):
         begun.append(order["number"])
         if order["number"] == 4:
             raise KeyboardInterrupt
-        return run_trial(order, surroundings)
+        return run_trial(order, surroundings, report)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("dynmm_framework.tuning.local.run_trial", interrupted)
@@ -463,7 +463,9 @@ def test_without_ray_the_same_file_runs_here_and_says_so(load, tmp_path, monkeyp
     assert "Ray is not installed: trials run on Optuna alone, one after another" in text
     assert "trial 2 finished ndcg@10" in text
     assert found.manifest.engine == "local"
-    with pytest.raises(PluginError, match=r"search\.engine: ray needs Ray, which is not installed"):
+    with pytest.raises(
+        PluginError, match=r"search\.engine: ray needs Ray Tune, which is not installed"
+    ):
         tune(load(engine="ray"), runs_dir=tmp_path / "runs")
 
 

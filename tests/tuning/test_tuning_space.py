@@ -85,7 +85,7 @@ def test_all_mistakes_of_a_space_are_reported_at_once_with_their_lines(problems)
         ("space: {backbone.config.dropout: {log: {low: 0, high: 0.5}}}", "must be greater than 0"),
         ("space: {backbone.config.layers: {integer: {low: 1, high: 2}}}", "did you mean int?"),
         ("sampler: bayes\nspace: default", "must be one of random, grid, tpe"),
-        ("scheduler: pbt\nspace: default", "must be one of none, asha, median"),
+        ("scheduler: bohb\nspace: default", "must be one of none, asha, median, pbt"),
         ("time_budget: soon\nspace: default", "must be seconds or a time such as 90s, 10min"),
         ("resources: {gpus: 1.5}\nspace: default", "must be a part of one GPU or whole GPUs"),
         ("metric: ndcg\nspace: default", "ndcg needs a cut-off, as in ndcg@10"),
@@ -247,7 +247,7 @@ def test_the_schema_knows_searches(catalogue):
     }
     assert validator.is_valid({**base, "search": {"space": good, "scheduler": "asha"}})
     assert validator.is_valid({**base, "search": {"space": "default", "time_budget": "2h"}})
-    for bad in ({"trials": 0}, {"space": {"x": {"integer": 3}}}, {"scheduler": "pbt"}):
+    for bad in ({"trials": 0}, {"space": {"x": {"integer": 3}}}, {"scheduler": "bohb"}):
         assert not validator.is_valid({**base, "search": bad})
 
 

@@ -41,6 +41,8 @@ class ALLMRecConfig(LoopConfig):
     stage stand under ``matching``.
     """
 
+    several_trainings = True
+
     llm: LanguageModelRef = LanguageModelRef(name="smollm2_135m")
     """The frozen language model (paper: OPT-6.7B)."""
     backbone: BackboneRef = BackboneRef(name="sasrec")

@@ -50,6 +50,8 @@ class PretrainingConfig(Block):
 class S3RecConfig(LoopConfig):
     """Settings of S3-Rec; those of the loop are fine-tuning's."""
 
+    several_trainings = True
+
     pretraining: PretrainingConfig = PretrainingConfig()
     """The first phase."""
     batch_size: Annotated[int, Field(ge=1)] = 256
