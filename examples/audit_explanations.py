@@ -21,6 +21,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 _COUNTED = "two three four five six seven eight nine ten eleven twelve"
+DENIAL = re.compile(r"\b(?:not|no|none|never|nobody|nothing|neither|nor|\w+n['’]t)\b", re.I)
 SPELT = {word: float(value) for value, word in enumerate(_COUNTED.split(), start=2)}
 
 
@@ -102,12 +103,16 @@ def problems(row: Mapping[str, Any], titles: Mapping[str, str]) -> Iterator[tupl
 
 
 def unnamed(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yields numbers and quotations of a sentence that stand outside of every claim."""
+    """Yields numbers, quotations and negations of a sentence that stand outside of every claim."""
     claims = [(claim["start"], claim["end"]) for claim in json.loads(row["claims"])]
     for found in re.finditer(r"\d[\d,.]*|“[^”]+”", row["sentence"]):
         start, end = found.span()
         if not any(start < until and since < end for since, until in claims):
             yield found.group(), "is said and claimed nowhere"
+    for found in DENIAL.finditer(row["sentence"]) if claims else ():
+        start, end = found.span()
+        if not any(start < until and since < end for since, until in claims):
+            yield found.group(), "denies what is claimed"
 
 
 def audit(folder: Path) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,12 +12,24 @@ from dynmm_framework.cli.arguments import find_run, json_option, run_argument, r
 from dynmm_framework.cli.command import Command
 from dynmm_framework.cli.invocation import Invocation
 
+if TYPE_CHECKING:
+    from dynmm_framework.engine.vectors import Known
+
+TAKEN = {
+    "all": "All that is known of the user was taken, the test's items too; the report leaves these"
+    " out, as --known test does.",
+    "test": "What was known of the user before the test was taken, as in the report.",
+    "train": "What the run learned from was taken as known of the user.",
+}
+"""What the user was known by, in words."""
+
 
 @click.command(
     cls=Command,
     examples=(
         "dynmm explain movielens_explained --user 42",
         "dynmm explain movielens_explained --user 42 --item 225 --item 476",
+        "dynmm explain movielens_explained --user 42 --known test",
         "dynmm explain movielens_explained --user 42 -k 1 --json",
     ),
 )
@@ -44,6 +56,14 @@ from dynmm_framework.cli.invocation import Invocation
     metavar="N",
     help="How many of the best.",
 )
+@click.option(
+    "--known",
+    type=click.Choice(["all", "test", "train"]),
+    default="all",
+    show_default=True,
+    help="What the user is known by: all their interactions, test targets included; those before "
+    "the test, as in the report; those of training.",
+)
 @click.option("--seed", type=int, metavar="N", help="Model seed; by default the run's first.")
 @runs_option
 @json_option
@@ -54,6 +74,7 @@ def command(
     user: str,
     items: tuple[str, ...],
     k: int,
+    known: Known,
     seed: int | None,
     runs_dir: Path,
     as_json: bool,
@@ -62,20 +83,22 @@ def command(
 
     RUN is a run's folder, its id, or the beginning of its id; its pipeline must have an evidence
     block. Every title, attribute, number and quotation of a sentence is listed with the records of
-    evidence that it rests on. A star marks what is in the user's own history.
+    evidence that it rests on. The history is what the user has chosen before.
     """
     run = find_run(run_name, runs_dir)
-    found = run.explain(user, items or None, k=k, seed=seed)
+    found = run.explain(user, items or None, k=k, seed=seed, known=known)
     if as_json:
-        invocation.json({"run": run.id, "recommender": run.label, "explanations": found})
+        invocation.json(
+            {"run": run.id, "recommender": run.label, "known": known, "explanations": found}
+        )
         return
     for number, entry in enumerate(found):
         if number:
             invocation.line("")
         _show(invocation, entry)
     invocation.note(
-        "A star is in the user's history, of which all is known here; the report leaves the test's"
-        " items out. Evidence stands in the order of its say."
+        f"{TAKEN[known]} Strength goes from 0 to 1, on the scale of what found it. Evidence that"
+        " adds most to the item's score comes first, if that is known; then the strongest of each."
     )
     if not items and len(found) < k:
         invocation.note(f"Note: only {len(found)} items are left to recommend.")
@@ -94,7 +117,7 @@ def _show(invocation: Invocation, entry: Mapping[str, Any]) -> None:
     if entry["fallback"]:
         invocation.note(f"Note: a template's sentence; the writer's own {entry['fallback']}.")
     invocation.table(
-        ("evidence", "what", "by", "score", "said in the sentence"),
+        ("id", "evidence", "found by", "strength", "said in the sentence"),
         (
             (
                 record["id"],

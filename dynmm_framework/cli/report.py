@@ -90,7 +90,7 @@ def _components(
     )
     invocation.line(
         "p: paired t-test over users, of rows that add with the row before, of rows that remove"
-        " with the whole; of the stream over windows."
+        " and of controls with the whole; of the stream over windows."
     )
     for note in table.notes:
         invocation.note(f"Note: {note}.")

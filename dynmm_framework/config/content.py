@@ -115,5 +115,10 @@ class Robustness(Block):
 
 Role = Literal["fit", "align", "prompt"]
 """How a recommender comes about: fitted by itself, or put on others as an alignment or a prompt."""
-Control = Literal["shuffled_features", "popularity_bias"]
-"""What an alignment's gain could come from besides content; see ``controls`` of a pipeline."""
+Control = Literal["shuffled_features", "popularity_bias", "shuffled_evidence"]
+"""What a gain could come from besides content or evidence; see ``controls`` of a pipeline."""
+
+
+def controlled(control: Control) -> Role:
+    """Returns what a control varies: the alignment or the prompt."""
+    return "prompt" if control == "shuffled_evidence" else "align"

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from dynmm_framework.catalogue import Catalogue, describe, load_catalogue
 from dynmm_framework.config.choices import Choice, component_blocks
-from dynmm_framework.config.content import Role
+from dynmm_framework.config.content import Role, controlled
 from dynmm_framework.config.merge import Settings, dotted, extend, override
 from dynmm_framework.config.parts import Part, complete_parts, parts_of
 from dynmm_framework.config.pipeline import DEFAULT_METRICS, Pipeline
@@ -469,7 +469,7 @@ class _Checked:
         first: list[KeyPath] = [path for path in own if getattr(given, path[0]) is not None]
         others = range(len(given.evaluate.compare_with))
         paths: list[KeyPath] = [*first, *(("evaluate", "compare_with", i) for i in others)]
-        paths += [("align",) for _ in given.controls]
+        paths += [(controlled(control),) for control in given.controls]
         paths += [
             ("ablation", i, "align" if variant.prompt is None else "prompt")
             for i, variant in enumerate(given.ablation)

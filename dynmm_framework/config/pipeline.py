@@ -13,7 +13,14 @@ from pydantic import (
 )
 
 from dynmm_framework.config.blocks import Block, ComponentRef, H, distinct
-from dynmm_framework.config.content import Ablation, Control, Encoders, Robustness, Role
+from dynmm_framework.config.content import (
+    Ablation,
+    Control,
+    Encoders,
+    Robustness,
+    Role,
+    controlled,
+)
 from dynmm_framework.config.evidence import EvidenceRef
 from dynmm_framework.config.explain import ExplainBlock
 from dynmm_framework.config.online import OnlineRef
@@ -308,7 +315,9 @@ class Pipeline(Block):
     controls: list[Control] = []
     """Controls of the alignment: ``shuffled_features`` is the same with every item's vectors
     dealt to another, ``popularity_bias`` is the backbone with a term in popularity alone. What
-    they reach does not come from content.
+    they reach does not come from content. A control of the prompt: ``shuffled_evidence`` is the
+    same, trained and asked with every item's evidence dealt to another; what it reaches does not
+    come from what the evidence says.
     """
     robustness: Robustness | None = None
     """Rank again with modalities taken away from a share of the items."""
@@ -349,7 +358,13 @@ class Pipeline(Block):
         if self.explain is not None and not self.evidence:
             raise ValueError("explain needs evidence, such as evidence: [cf_neighbours, trend]")
         variants = [v for v in self.ablation if v.prompt is None]
-        if self.align is None and (variants or self.controls or self.robustness):
+        aligned = [c for c in self.controls if controlled(c) == "align"]
+        if len(aligned) < len(self.controls) and not (self.prompt and self.evidence):
+            raise ValueError(
+                "the control shuffled_evidence is of a prompt that reads evidence: it needs prompt"
+                " and evidence"
+            )
+        if self.align is None and (variants or aligned or self.robustness):
             raise ValueError(
                 "ablation, controls and robustness are of an alignment, and there is none (align)"
             )
@@ -424,8 +439,10 @@ class Pipeline(Block):
             if ref is not None:
                 add("fit", ref)
         for control in self.controls:
-            if self.align is not None:
-                labels[f"{whole['align']}-{control}"] = ("align", self.align)
+            varied = controlled(control)
+            own: ComponentRef | None = getattr(self, varied)
+            if own is not None:
+                labels[f"{whole[varied]}-{control}"] = (varied, own)
         for variant in self.ablation:
             role: Role = "align" if variant.prompt is None else "prompt"
             ref = variant.prompt or variant.align or self.align

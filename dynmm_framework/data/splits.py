@@ -32,7 +32,13 @@ from dynmm_framework.data.filters import deduplicated
 from dynmm_framework.data.fingerprint import fingerprint_arrays
 from dynmm_framework.data.given import read_given
 from dynmm_framework.data.parts import HISTORY, KNOWN, MASKED, TEST, TRAIN, UNUSED, VALID
-from dynmm_framework.data.tables import Dataset, EvaluationSet, Interactions, TrainingData
+from dynmm_framework.data.tables import (
+    Dataset,
+    EvaluationSet,
+    Histories,
+    Interactions,
+    TrainingData,
+)
 from dynmm_framework.errors import DataError
 from dynmm_framework.protocols import IntArray
 
@@ -122,6 +128,20 @@ class Split:
             )
         return TrainingData(train=self.train_and_valid if validation else self.train, items=table)
 
+    def known_before(self, part: Part) -> Histories:
+        """Returns what is known of every user before a part, by user id; empty where nothing is.
+
+        Args:
+            part: ``valid`` or ``test``.
+        """
+        known = (TRAIN, HISTORY) if part == "valid" else (TRAIN, VALID, KNOWN, HISTORY)
+        histories = self.rows.take(np.isin(self.parts, known)).histories()
+        if (self.parts == HISTORY).any():
+            trained = np.bincount(self.train.users, minlength=self.n_users) > 0
+            ids = np.where(trained, np.arange(self.n_users), -1).astype(np.int32)
+            histories = replace(histories, users=ids)
+        return histories
+
     def evaluation(self, part: Part, *, users: IntArray | None = None) -> EvaluationSet:
         """Returns the users of a part with their histories and targets, by user id.
 
@@ -141,12 +161,7 @@ class Split:
             _check_users(users, self.n_users)
             chosen = np.zeros(self.n_users, np.bool_)
             chosen[users] = True
-        known = (TRAIN, HISTORY) if part == "valid" else (TRAIN, VALID, KNOWN, HISTORY)
-        histories = self.rows.take(np.isin(self.parts, known)).histories()
-        if (self.parts == HISTORY).any():
-            trained = np.bincount(self.train.users, minlength=self.n_users) > 0
-            ids = np.where(trained, np.arange(self.n_users), -1).astype(np.int32)
-            histories = replace(histories, users=ids)
+        histories = self.known_before(part)
         masked = self.parts == MASKED
         targets = deduplicated(getattr(self, part), "first").histories()
         has_both = (histories.lengths > 0) & (targets.lengths > 0)

@@ -7,13 +7,15 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from dynmm_framework.artifacts.arrays import load_arrays
+from dynmm_framework.config.content import Control
 from dynmm_framework.config.pipeline import Pipeline
 from dynmm_framework.engine.context import RunContext, Surroundings, connected
 from dynmm_framework.engine.device import guess_device
 from dynmm_framework.engine.fitting import STATE_FILE
+from dynmm_framework.engine.seeds import spawn_rng
 from dynmm_framework.errors import ArtifactError, PluginError
 from dynmm_framework.explain.refresh import FreshEvidence
-from dynmm_framework.explain.source import EvidenceSource
+from dynmm_framework.explain.source import EvidenceSource, ShuffledEvidence
 from dynmm_framework.protocols import Retriever
 
 if TYPE_CHECKING:
@@ -43,13 +45,33 @@ def offered(
     return {"evidence": source} if takes else {}
 
 
-def run_evidence(run: Run, seed: int, base: Retriever) -> EvidenceSource | None:
+def seen_evidence(
+    source: EvidenceSource, control: Control | None, *, n_items: int, seed: int
+) -> EvidenceSource:
+    """Returns the evidence as a control sees it; as it is without one.
+
+    Args:
+        source: The evidence.
+        control: The control, if the recommender is one.
+        n_items: Number of items of the catalogue.
+        seed: The pipeline's seed.
+    """
+    if control != "shuffled_evidence":
+        return source
+    rng = spawn_rng(seed, "controls/shuffled_evidence")
+    return ShuffledEvidence(source, rng.permutation(n_items))
+
+
+def run_evidence(
+    run: Run, seed: int, base: Retriever, *, control: Control | None = None
+) -> EvidenceSource | None:
     """Restores the extractors of a finished run.
 
     Args:
         run: The run.
         seed: The model seed.
         base: What they stand on, restored.
+        control: The control that is to see it, if it is for one.
 
     Returns:
         ``None`` if its pipeline has none.
@@ -76,15 +98,21 @@ def run_evidence(run: Run, seed: int, base: Retriever) -> EvidenceSource | None:
         )
         extractor.attach(base)
         found[name] = extractor
-    return EvidenceSource(found) if found else None
+    if not found:
+        return None
+    source = EvidenceSource(found)
+    return seen_evidence(source, control, n_items=run.dataset.n_items, seed=pipeline.seed)
 
 
-def fresh_evidence(run: Run, *, seed: int | None = None) -> FreshEvidence:
+def fresh_evidence(
+    run: Run, *, seed: int | None = None, base: Retriever | None = None
+) -> FreshEvidence:
     """Returns a run's evidence, kept up to date with the run's own stream and what comes after it.
 
     Args:
         run: A run with a stream.
         seed: The model seed; the first one by default.
+        base: What the extractors stand on, if it is restored already.
 
     Raises:
         ArtifactError: If the run has no evidence or no stream, or no such seed.
@@ -95,7 +123,10 @@ def fresh_evidence(run: Run, *, seed: int | None = None) -> FreshEvidence:
 
     pipeline = Pipeline.model_validate(run.manifest.pipeline)
     config = stream_settings(run)
-    source = run.evidence(seed=seed)
+    if base is None:
+        source = run.evidence(seed=seed)
+    else:
+        source = run_evidence(run, run.manifest.seeds[0] if seed is None else seed, base)
     if source is None:
         raise ArtifactError(
             f"run {run.id} has no evidence", hint="Name extractors in a block evidence."

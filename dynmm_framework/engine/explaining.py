@@ -29,6 +29,7 @@ from dynmm_framework.specs import did_you_mean
 if TYPE_CHECKING:
     from dynmm_framework.engine.results import Run
     from dynmm_framework.engine.stages import Workbench
+    from dynmm_framework.engine.vectors import Known
 
 RESULT_FILE = "result.json"
 LLM = "explain/llm"
@@ -47,6 +48,7 @@ def explain(bench: Workbench, stage: PlannedStage, writer: StageWriter) -> Mappi
         faithful,
         summary,
         told,
+        too_few,
     )
 
     block = bench.loaded.pipeline.explain
@@ -98,6 +100,7 @@ def explain(bench: Workbench, stage: PlannedStage, writer: StageWriter) -> Mappi
             candidates,
             [int(few.targets[row][-1]) for row in range(len(few))],
             rng=ctx.rng("faithfulness"),
+            shown=explainer.shown,
         )
         best = results["faithfulness"]["recommended"]
         if best is None:
@@ -105,6 +108,7 @@ def explain(bench: Workbench, stage: PlannedStage, writer: StageWriter) -> Mappi
         elif not best["gain"] and not best["comprehensiveness"]:
             note = "the prompt gives evidence no weight, so taking it away changes no score"
             results["notes"].append(note)
+        results["notes"] += too_few(results["faithfulness"])
     results["texts"] = _compared_with_reviews(bench, people, explainer, who, results["notes"])
     write_json(writer.folder / RESULT_FILE, {"schema_version": 1, **results})
     return {"explanations": len(explanations), "writing_seconds": seconds, "device": bench.device}
@@ -233,6 +237,7 @@ def explain_run(
     *,
     k: int = 3,
     seed: int | None = None,
+    known: Known = "all",
 ) -> list[dict[str, Any]]:
     """Explains recommendations of a finished run; see :meth:`Run.explain`."""
     from dynmm_framework.evaluation.ranking import recommend
@@ -243,13 +248,7 @@ def explain_run(
             f"run {run.id} has no evidence: its pipeline names no extractors",
             hint="Add them, such as evidence: [cf_neighbours, trend], and run it again.",
         )
-    histories = run.known_history(user)
-    if not histories.lengths[0]:
-        raise DataError(
-            f"user {user!r} has no history in dataset {run.dataset.name}: there is nothing that a "
-            "recommendation could rest on",
-            hint="Name a user with interactions.",
-        )
+    histories = _history(run, user, known)
     source = run.evidence(seed=seed)
     assert source is not None
     block = pipeline.explain or ExplainBlock()
@@ -273,6 +272,27 @@ def explain_run(
     return [explainer.record(explanation, user) for explanation in found]
 
 
+def _history(run: Run, user: str, known: Known) -> Histories:
+    """Returns what is taken as known of a user: at least one item."""
+    from dynmm_framework.engine.vectors import known_histories
+
+    histories = run.known_history(user)
+    ever = bool(histories.lengths[0])
+    if known != "all":
+        row = run.dataset.users["id"].to_pylist().index(str(user))
+        histories = known_histories(run.dataset, run.manifest, known).take(np.array([row]))
+    if not histories.lengths[0]:
+        before = {"all": "", "test": " before the test", "train": " in the training part"}[known]
+        raise DataError(
+            f"user {user!r} has no history in dataset {run.dataset.name}{before}: there is nothing "
+            "that a recommendation could rest on",
+            hint="Take all that is known of the user (known: all)."
+            if ever
+            else "Name a user with interactions.",
+        )
+    return histories
+
+
 def _places(
     run: Run, ids: Sequence[str], items: Iterable[str], histories: Histories, user: str
 ) -> list[int]:
@@ -291,6 +311,7 @@ def _places(
     if again := [item for item in wanted if numbers[item] in known]:
         raise DataError(
             f"user {user!r} has chosen item {again[0]!r} already: it is not recommended",
-            hint="Name an item that the user does not have.",
+            hint="Name an item that the user does not have; if it is one of the test, take what "
+            "was known before (known: test).",
         )
     return [numbers[item] for item in wanted]

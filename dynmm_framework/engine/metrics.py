@@ -179,7 +179,10 @@ class ExplanationResults(Block):
     """Evidence taken away, for the best ``recommended`` item of each user and for the test
     ``target`` among the candidates: mean drops in its softmax probability without the cited
     evidence (``comprehensiveness``) and with that alone (``sufficiency``), the same for random
-    evidence of equal length, and paired tests over users. Null if no prompt reads evidence."""
+    evidence of equal length, and paired tests over users. Random is of the user's other candidates;
+    under ``among_own`` of the item itself, against what its explanation shows, with the numbers of
+    items that were ``left_out`` or ``shortened`` as they have too few others. Null if no prompt
+    reads evidence."""
     texts: dict[str, Any] | None = None
     """BLEU-4 and ROUGE-L against what users wrote of test items."""
     notes: list[str] = []

@@ -362,6 +362,8 @@ class _Planner:
             parts["retrieval"] = trained[self.loaded.retrieval_label, model_seed].key
             found = {e.name: e.key for e in evidence if e.model_seed == model_seed}
             parts |= {"evidence": found} if found else {}
+            if control := pipeline.control_of(label):
+                parts |= {"control": control, "root": pipeline.seed}
         elif role == "align":
             parts["control"] = pipeline.control_of(label)
             parts["backbone"] = trained[self.loaded.backbone_label, model_seed].key

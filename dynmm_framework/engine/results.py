@@ -303,7 +303,7 @@ class Run:
         under = (pipeline.own("align") if role == "prompt" else None) or pipeline.own("fit") or ""
         base = self._restored(self._component(under), under, seed)
         if role == "prompt":
-            source = run_evidence(self, seed, base)
+            source = run_evidence(self, seed, base, control=control)
             restored.attach(base, **offered(restored.attach, source))
             return restored
         features = {
@@ -411,11 +411,11 @@ class Run:
         *,
         k: int = 3,
         seed: int | None = None,
+        known: Known = "all",
     ) -> list[dict[str, Any]]:
         """Explains recommendations to a user of the dataset by the evidence for them.
 
-        Every title, attribute, number and quotation of a sentence is a claim that rests on records
-        of evidence, which are named by their ids; ``item`` stands for the item itself.
+        Each claim of a sentence rests on records, named by their ids, or on the ``item`` itself.
 
         Example::
 
@@ -423,10 +423,11 @@ class Run:
                 found["sentence"], found["claims"], found["evidence"]
 
         Args:
-            user: A raw user id; all of the user's interactions are taken as known.
+            user: A raw user id.
             items: Raw ids of the items to explain; the best recommendations by default.
             k: Number of recommendations, without ``items``.
             seed: The model seed; the first one by default.
+            known: All of the user's interactions, or those before the ``test``, as in the report.
 
         Returns:
             Records ``{"user", "item", "title", "rank", "score", "form", "sentence", "claims",
@@ -434,12 +435,11 @@ class Run:
 
         Raises:
             ArtifactError: If the run's pipeline has no ``evidence``.
-            DataError: If the user or an item does not exist, the user has no history, or has an
-                item already.
+            DataError: If there is no such user or item, no history, or the user has the item.
         """
         from dynmm_framework.engine.explaining import explain_run
 
-        return explain_run(self, user, items, k=k, seed=seed)
+        return explain_run(self, user, items, k=k, seed=seed, known=known)
 
     @cached_property
     def explanations(self) -> list[dict[str, Any]]:

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from dynmm_framework.artifacts.atomic import atomic_folder, write_json
 from dynmm_framework.artifacts.manifest import RunManifest
 from dynmm_framework.config.pipeline import Pipeline
-from dynmm_framework.data.parts import KNOWN, TRAIN, VALID
 from dynmm_framework.data.splits import make_split
 from dynmm_framework.data.tables import Dataset, Histories
 from dynmm_framework.engine.seeds import spawn_seed
@@ -214,8 +213,9 @@ def known_histories(dataset: Dataset, manifest: RunManifest, known: Known) -> Hi
             f" the {'test' if known == 'test' else 'validation'} is not known any more",
             hint="Run the same pipeline again, or take all that is known of users (known: all).",
         )
-    parts = (TRAIN,) if known == "train" else (TRAIN, VALID, KNOWN)
-    return split.rows.take(np.isin(split.parts, parts)).histories()
+    if known == "test":
+        return split.known_before("test")
+    return split.train.histories()
 
 
 def _names(table: pa.Table) -> pa.Table:

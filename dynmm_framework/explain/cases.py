@@ -158,9 +158,7 @@ def make_cases(
     evidence = source.find(histories, asked) if known is None else known
     facts = source.facts(evidence)
     table = evidence.table
-    places: dict[tuple[int, int], list[int]] = {}
-    for place, pair in enumerate(zip(table.rows.tolist(), table.columns.tolist(), strict=True)):
-        places.setdefault(pair, []).append(place)
+    shown = shown_places(evidence, per_item=per_item, least_score=least_score, weights=weights)
     windows = {
         name: int(getattr(extractor, "support_window", 0) or 0)
         for name, extractor in source.extractors.items()
@@ -172,17 +170,8 @@ def make_cases(
         for column, item in enumerate(items[row].tolist()):
             if item < 0:
                 continue
-            found = [
-                place
-                for place in places.get((row, column), [])
-                if table.scores[place] >= least_score
-            ]
-            weighty = [place for place in found if weights is not None and weights[place] > 0]
-            chosen = sorted(weighty, key=lambda place: -float(weights[place]))  # type: ignore[index]
-            rest = [place for place in found if place not in weighty]
-            chosen += in_turn([(int(evidence.extractors[place]), place) for place in rest])
             cited: list[Cited] = []
-            for place in chosen[:per_item]:
+            for place in shown.get((row, column), ()):
                 name = source.names[int(evidence.extractors[place])]
                 window, length = windows[name], len(own - {item})
                 cited.append(
@@ -199,6 +188,36 @@ def make_cases(
                 )
             cases.append(Case(row, int(item), titles[item], tuple(cited), rank=column + 1))
     return cases
+
+
+def shown_places(
+    evidence: Evidence,
+    *,
+    per_item: int,
+    least_score: float = 0.0,
+    weights: FloatArray | None = None,
+) -> dict[tuple[int, int], list[int]]:
+    """Returns which records are shown of each pair, as places, by row and column, in their order.
+
+    Args:
+        evidence: The evidence.
+        per_item: Most records of a pair: those of most weight, then the best of every extractor in
+            turn.
+        least_score: Records of a lower score are left out.
+        weights: What each record adds to its item's score, ``(len(evidence),)``.
+    """
+    table = evidence.table
+    pairs: dict[tuple[int, int], list[int]] = {}
+    for place in np.flatnonzero(table.scores >= least_score).tolist():
+        pairs.setdefault((int(table.rows[place]), int(table.columns[place])), []).append(place)
+    shown = {}
+    for pair, found in pairs.items():
+        weighty = [place for place in found if weights is not None and weights[place] > 0]
+        chosen = sorted(weighty, key=lambda place: -float(weights[place]))  # type: ignore[index]
+        rest = [place for place in found if place not in weighty]
+        chosen += in_turn([(int(evidence.extractors[place]), place) for place in rest])
+        shown[pair] = chosen[:per_item]
+    return shown
 
 
 def in_turn(owned: Iterable[tuple[int, int]]) -> list[int]:

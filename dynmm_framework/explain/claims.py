@@ -2,7 +2,9 @@
 
 A claim is a title, an attribute, a number, a quotation, a name, or praise. Titles and attributes
 are found by the catalogue's own vocabulary, the others by their looks, so a sentence that keeps to
-plain small words can still say what nothing bears out: the checker reads words, not meaning.
+plain small words can still say what nothing bears out: the checker reads words, not meaning. What
+it claims may not be denied either: a sentence with claims and a word of negation beside them is
+refused whole.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from dynmm_framework.explain.lexicon import (
     ITSELF,
     LIKENESS,
     LINK,
+    NEGATION,
     NUMBER_WORDS,
     ORDINARY,
     PRAISE,
@@ -27,7 +30,9 @@ from dynmm_framework.explain.lexicon import (
 )
 from dynmm_framework.explain.vocabulary import Vocabulary, Word, folded, words_of
 
-ClaimKind = Literal["title", "attribute", "number", "quotation", "name", "praise", "link", "act"]
+ClaimKind = Literal[
+    "title", "attribute", "number", "quotation", "name", "praise", "link", "act", "negation"
+]
 ITEM = "item"
 """What a claim rests on that names the recommended item itself."""
 
@@ -107,6 +112,7 @@ class _Reading:
         self._names()
         self._itself()
         self._likeness()
+        self._negation()
         self.found.sort(key=lambda claim: claim.start)
         return [*self._acts()]
 
@@ -245,6 +251,22 @@ class _Reading:
                 self.found.append(
                     Claim("act", match.group(), match.start(), match.end(), (), reason)
                 )
+
+    def _negation(self) -> None:
+        """Finds ``not`` and the like where something is claimed, outside of titles and quotations.
+
+        A record says what is. Where the evidence itself denies something it is quoted, and what
+        denies nothing in particular ("why not?") stands in a sentence without claims.
+        """
+        if not self.found:
+            return
+        named = ("title", "attribute", "quotation", "name")
+        whole = [claim for claim in self.found if claim.kind in named and claim.supported]
+        for match in NEGATION.finditer(_masked(self.sentence)):
+            start, end = match.span()
+            if not any(claim.start < end and start < claim.end for claim in whole):
+                reason = "denies something, which evidence never does"
+                self.found.append(Claim("negation", match.group(), start, end, (), reason))
 
     def _acts(self) -> Iterator[Claim]:
         """Yields the claims; what someone is said to have chosen must be in the history.

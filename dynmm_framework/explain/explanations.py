@@ -15,7 +15,14 @@ import pyarrow.parquet as pq
 
 from dynmm_framework.config.explain import ExplainBlock
 from dynmm_framework.data.tables import Histories
-from dynmm_framework.explain.cases import Case, Titles, cited_of, make_cases, record_of
+from dynmm_framework.explain.cases import (
+    Case,
+    Titles,
+    cited_of,
+    make_cases,
+    record_of,
+    shown_places,
+)
 from dynmm_framework.explain.claims import Checker, Claim, ids_of
 from dynmm_framework.explain.faithfulness import weighs_evidence
 from dynmm_framework.explain.rationale import Phrasebook, Rationale
@@ -124,6 +131,18 @@ class Explainer:
             least_score=self.block.least_score,
             known=known,
             weights=weights,
+        )
+
+    def shown(
+        self, histories: Histories, items: IntArray, known: Evidence
+    ) -> dict[tuple[int, int], list[int]]:
+        """Returns which records explanations show of each pair; see :func:`shown_places`."""
+        weights = None
+        if self._reader is not None:
+            weights = self._reader.evidence_parts(histories, items, known)
+        block = self.block
+        return shown_places(
+            known, per_item=block.per_item, least_score=block.least_score, weights=weights
         )
 
     def explain(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -13,6 +13,9 @@ from dynmm_framework.data.tables import Histories
 from dynmm_framework.evaluation.explanation import Removals, target_probability
 from dynmm_framework.explain.source import Evidence, EvidenceSource
 from dynmm_framework.protocols import FloatArray, IntArray
+
+Shown = Callable[[Histories, IntArray, Evidence], Mapping[tuple[int, int], Sequence[int]]]
+"""Gives, by row and column, the places of the records that an explanation of the pair shows."""
 
 
 @runtime_checkable
@@ -82,16 +85,99 @@ def measure_removals(
         rng: Draws the random evidence.
     """
     evidence = evidence_of(recommender, source, histories, candidates)
-    table = evidence.table
-    cited = [
-        np.flatnonzero((table.rows == row) & (table.columns == column)) for row, column in pairs
+    rows = evidence.table.rows
+    drawn = [
+        (pair, places, _drawn(np.flatnonzero(rows == pair[0]), places, rng))
+        for pair in pairs
+        if len(places := _own(evidence, pair))
     ]
-    asked = [(pair, places) for pair, places in zip(pairs, cited, strict=True) if len(places)]
-    rows = np.array([row for (row, _), _ in asked], np.int64)
-    columns = np.array([column for (_, column), _ in asked], np.int64)
-    mine = [np.flatnonzero(table.rows == row) for row in rows]
-    drawn = [_drawn(all_of, places, rng) for all_of, (_, places) in zip(mine, asked, strict=True)]
-    chosen = [places for _, places in asked]
+    return _removals(recommender, histories, candidates, evidence, drawn)
+
+
+@dataclass(frozen=True, eq=False)
+class AmongOwn:
+    """What a pair's explanation shows, against other records of the same pair.
+
+    Attributes:
+        removals: A of each pair; random are records of its own item that are not shown.
+        shortened: Pairs that had fewer such records than are shown: of what is shown only the first
+            so many were taken, and random are all the others.
+        left_out: Pairs whose records are all shown, so that there is nothing to compare with.
+    """
+
+    removals: Removals
+    shortened: int
+    left_out: int
+
+
+def measure_among_own(
+    recommender: ReadsEvidence,
+    source: EvidenceSource,
+    histories: Histories,
+    candidates: IntArray,
+    pairs: Sequence[tuple[int, int]],
+    *,
+    shown: Shown,
+    rng: np.random.Generator,
+) -> AmongOwn:
+    """Scores users without what explanations show, and without other records of the same item.
+
+    The stricter control: that evidence of other items does not help an item can follow from how a
+    score is made, so here both are of the item itself. Cited is what its explanation shows, random
+    are as many of the records that the prompt reads of the item and that are not shown.
+
+    Args:
+        recommender: The prompt.
+        source: The extractors.
+        histories: The users.
+        candidates: Items for each, ``(len(histories), C)``.
+        pairs: Users, by row, and items, by column.
+        shown: Gives what explanations show.
+        rng: Draws the random evidence.
+    """
+    evidence = evidence_of(recommender, source, histories, candidates)
+    places = shown(histories, candidates, evidence)
+    drawn, shortened, left_out = [], 0, 0
+    for pair in pairs:
+        own, cited = _own(evidence, pair), np.asarray(places.get(pair, ()), np.int64)
+        if not len(cited):
+            continue  # its explanation shows nothing
+        others = np.setdiff1d(own, cited)
+        left_out += not len(others)
+        shortened += 0 < len(others) < len(cited)
+        if length := min(len(cited), len(others)):
+            random = np.sort(rng.permutation(others)[:length])
+            drawn.append((pair, np.sort(cited[:length]), random))
+    found = _removals(recommender, histories, candidates, evidence, drawn)
+    return AmongOwn(found, shortened, left_out)
+
+
+def _own(evidence: Evidence, pair: tuple[int, int]) -> NDArray[np.int64]:
+    """Returns the places of a pair's records."""
+    table = evidence.table
+    return np.flatnonzero((table.rows == pair[0]) & (table.columns == pair[1]))
+
+
+def _removals(
+    recommender: ReadsEvidence,
+    histories: Histories,
+    candidates: IntArray,
+    evidence: Evidence,
+    drawn: Sequence[tuple[tuple[int, int], NDArray[np.int64], NDArray[np.int64]]],
+) -> Removals:
+    """Scores pairs with their cited and their random evidence removed, and with it alone.
+
+    Args:
+        recommender: The prompt.
+        histories: The users.
+        candidates: Items for each, ``(len(histories), C)``.
+        evidence: All records that the prompt reads.
+        drawn: Each pair by row and column, the places of what it cites, and of random records.
+    """
+    rows = np.array([row for (row, _), _, _ in drawn], np.int64)
+    columns = np.array([column for (_, column), _, _ in drawn], np.int64)
+    mine = [np.flatnonzero(evidence.table.rows == row) for row in rows]
+    chosen, random = [cited for _, cited, _ in drawn], [places for _, _, places in drawn]
 
     def probability(kept: Sequence[NDArray[np.int64]]) -> NDArray[np.float64]:
         scores = recommender.score_with(
@@ -107,8 +193,8 @@ def measure_removals(
         none=probability([places[:0] for places in mine]),
         without_cited=probability([np.setdiff1d(a, b) for a, b in zip(mine, chosen, strict=True)]),
         cited_alone=probability(chosen),
-        without_random=probability([np.setdiff1d(a, b) for a, b in zip(mine, drawn, strict=True)]),
-        random_alone=probability(drawn),
+        without_random=probability([np.setdiff1d(a, b) for a, b in zip(mine, random, strict=True)]),
+        random_alone=probability(random),
         users=rows,
     )
 

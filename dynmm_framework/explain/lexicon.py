@@ -81,6 +81,16 @@ PRAISE = re.compile(
 )
 """Words that say how good something is; no record of evidence says that."""
 
+NEGATION = re.compile(
+    r"\b(?:not(?! (?:only|just|merely)\b)|no|none|never|nobody|no[- ]one|nothing|nowhere|neither|"
+    r"nor|cannot|without|unlike|hardly|barely|scarcely|rarely|seldom|except|instead of|rather than|"
+    r"(?:do|does|did|is|are|was|were|have|has|had|wo|ca|could|would|should)nt|\w+n['’]t|"
+    r"dislik(?:e[sd]?|ing)|hat(?:e[sd]?|ing)|avoid(?:s|ed|ing)?|lack(?:s|ed|ing)?|"
+    r"refus(?:e[sd]?|ing)|reject(?:s|ed|ing)?|fail(?:s|ed|ing)?|stopped|far from)\b",
+    re.IGNORECASE,
+)
+"""Words that turn what a sentence says into its opposite; records say what is, not what is not."""
+
 LINK = re.compile(r"(?:https?://|www\.)\S+|\S+@\S+\.\w+|\b[\w-]+\.(?:com|net|org|io)\b", re.I)
 
 QUOTED = re.compile(

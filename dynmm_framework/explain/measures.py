@@ -26,7 +26,9 @@ from dynmm_framework.explain.claims import ids_of, unsupported
 from dynmm_framework.explain.explanations import Explainer, Explanation
 from dynmm_framework.explain.faithfulness import (
     ReadsEvidence,
+    Shown,
     evidence_of,
+    measure_among_own,
     measure_removals,
 )
 from dynmm_framework.explain.rationale import Rationale
@@ -165,6 +167,7 @@ def faithful(
     targets: Sequence[int],
     *,
     rng: np.random.Generator,
+    shown: Shown | None = None,
 ) -> dict[str, Any]:
     """Measures whether a prompt's scores rest on the evidence.
 
@@ -175,11 +178,13 @@ def faithful(
         candidates: The best items of each, best first, ``(len(histories), C)``.
         targets: What each chose in the test; -1 where nothing.
         rng: Draws random evidence.
+        shown: Gives what explanations show, for the stricter control; without it there is none.
 
     Returns:
         For the best recommendation of each user (``recommended``), and for the item that the user
-        did choose where it is among the candidates (``target``); and the time that it takes to
-        score a user with and without evidence.
+        did choose where it is among the candidates (``target``), each with what came of it among
+        the item's own records (``among_own``); and the time that it takes to score a user with and
+        without evidence.
     """
     best = [(row, 0) for row in range(len(histories))]
     hits = candidates == np.asarray(targets)[:, None]
@@ -188,12 +193,43 @@ def faithful(
     for name, pairs in (("recommended", best), ("target", asked)):
         removals = measure_removals(recommender, source, histories, candidates, pairs, rng=rng)
         out[name] = faithfulness(removals) if len(removals) else None
+        if shown is not None and out[name] is not None:
+            own = measure_among_own(
+                recommender, source, histories, candidates, pairs, shown=shown, rng=rng
+            )
+            out[name]["among_own"] = {
+                **(faithfulness(own.removals) if len(own.removals) else {"pairs": 0}),
+                "shortened": own.shortened,
+                "left_out": own.left_out,
+            }
     evidence = evidence_of(recommender, source, histories, candidates)
     nothing = evidence.take(np.zeros(len(evidence), np.bool_))
     with_it = _milliseconds(lambda: recommender.score_with(histories, candidates, evidence))
     without = _milliseconds(lambda: recommender.score_with(histories, candidates, nothing))
     users = max(len(histories), 1)
     return {**out, "ms_with_evidence": with_it / users, "ms_without": without / users}
+
+
+def too_few(found: Mapping[str, Any]) -> list[str]:
+    """Returns notes on items that have too little evidence besides what explanations show.
+
+    Args:
+        found: What :func:`faithful` returned.
+    """
+    notes = []
+    for name in ("recommended", "target"):
+        own = (found[name] or {}).get("among_own", {"left_out": 0, "shortened": 0})
+        of = f"faithfulness among an item's own records, {name}:"
+        if own["left_out"]:
+            notes.append(
+                f"{of} left out where all that the prompt reads is shown, {own['left_out']:,}"
+            )
+        if own["shortened"]:
+            notes.append(
+                f"{of} with fewer others than are shown, so that only as many of those shown were"
+                f" taken, {own['shortened']:,}"
+            )
+    return notes
 
 
 def evidence_ms(source: EvidenceSource, histories: Histories, candidates: IntArray) -> float | None:

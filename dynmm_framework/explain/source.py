@@ -61,20 +61,32 @@ class EvidenceSource:
     ) -> None:
         self.extractors = dict(extractors)
         self.names = tuple(self.extractors)
-        self._limits = dict(limits or {})
+        self.limits = dict(limits or {})
 
-    def find(self, histories: Histories, candidates: IntArray) -> Evidence:
+    def find(
+        self,
+        histories: Histories,
+        candidates: IntArray,
+        *,
+        own: NDArray[np.bool_] | None = None,
+    ) -> Evidence:
         """Finds evidence for pairs of users and items.
 
         Args:
             histories: The users.
             candidates: Items for each of them, ``(len(histories), C)``.
+            own: Pairs of training examples whose own interaction must not count, ``(n, C)``:
+                extractors with a method ``extract_without_own`` leave it out, others cannot.
         """
         tables, owners = [], []
         for number, (name, extractor) in enumerate(self.extractors.items()):
-            table = extractor.extract(histories, candidates)
-            if name in self._limits:
-                table = table.best(self._limits[name])
+            without = None if own is None else getattr(extractor, "extract_without_own", None)
+            if without is None:
+                table = extractor.extract(histories, candidates)
+            else:
+                table = without(histories, candidates, own)
+            if name in self.limits:
+                table = table.best(self.limits[name])
             tables.append(table)
             owners.append(np.full(len(table), number, np.int16))
         if not tables:
@@ -109,3 +121,33 @@ class EvidenceSource:
             if len(places):
                 out[places] = extractor.vectors(evidence.table.references[places])
         return out
+
+
+class ShuffledEvidence(EvidenceSource):
+    """The same with every item's evidence dealt to another item: a control.
+
+    What is left of a gain with it does not come from what the evidence says of an item. Records
+    that cite the very item to which they are dealt are left out, as an item never speaks for
+    itself.
+
+    Args:
+        source: The extractors.
+        order: Item whose evidence each gets, ``(n_items,)``.
+    """
+
+    def __init__(self, source: EvidenceSource, order: NDArray[np.int64]) -> None:
+        super().__init__(source.extractors, limits=source.limits)
+        self._order = order.astype(np.int32)
+
+    def find(
+        self,
+        histories: Histories,
+        candidates: IntArray,
+        *,
+        own: NDArray[np.bool_] | None = None,
+    ) -> Evidence:
+        # ``own`` is of the candidates, and what is found of others, so nothing of it is left out.
+        dealt = np.where(candidates >= 0, self._order[np.maximum(candidates, 0)], candidates)
+        found = super().find(histories, dealt.astype(np.int32))
+        cited = np.array([fact.item for fact in self.facts(found)], np.int64)
+        return found.take(cited != candidates[found.table.rows, found.table.columns])

@@ -13,7 +13,7 @@ from torch import Tensor
 from dynmm_framework.data.features import Features
 from dynmm_framework.data.tables import Histories
 from dynmm_framework.errors import StageError
-from dynmm_framework.protocols import Backbone, FloatArray, State
+from dynmm_framework.protocols import Backbone, FloatArray, IntArray, State
 
 ENCODE_PREFIXES = 4096
 """Prefixes whose user vectors are computed at once."""
@@ -90,9 +90,66 @@ def as_array(vectors: object) -> FloatArray:
     return np.asarray(vectors, dtype=np.float32)
 
 
+@dataclass(frozen=True, eq=False)
+class Prefixes:
+    """Beginnings of training histories, each with the item that follows.
+
+    Attributes:
+        histories: The beginnings, each at least one item long.
+        targets: The item that follows each, ``(n,)``.
+        rows: Which history each is the beginning of, ``(n,)``.
+        whole: The histories.
+    """
+
+    histories: Histories
+    targets: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    whole: Histories
+
+    def take(self, chosen: NDArray[np.int64]) -> Prefixes:
+        """Returns some of them."""
+        return Prefixes(
+            self.histories.take(chosen), self.targets[chosen], self.rows[chosen], self.whole
+        )
+
+    def chosen_later(self, candidates: IntArray) -> NDArray[np.bool_]:
+        """Tells which items follow in the whole history and are not in the beginning.
+
+        What was counted of training has counted them, the target among them, as choices of the
+        very user whose choice is to be foretold.
+
+        Args:
+            candidates: Items for each, ``(n, C)``.
+
+        Returns:
+            ``(n, C)``.
+        """
+        n_items = self.whole.n_items
+        asked = np.maximum(candidates, 0).astype(np.int64)
+        ever = np.isin(
+            self.rows[:, None] * n_items + asked, self.whole.rows * n_items + self.whole.items
+        )
+        before = np.isin(
+            np.arange(len(self.rows))[:, None] * n_items + asked,
+            self.histories.rows * n_items + self.histories.items,
+        )
+        later: NDArray[np.bool_] = ever & ~before & (candidates >= 0)
+        return later
+
+
 def sample_prefixes(
     histories: Histories, per_user: int, *, rng: np.random.Generator
 ) -> tuple[Histories, NDArray[np.int64]]:
+    """Draws prefixes of users' histories and the item that follows each.
+
+    Returns:
+        As :func:`draw_prefixes`: the prefixes, and their targets ``(n,)``.
+    """
+    drawn = draw_prefixes(histories, per_user, rng=rng)
+    return drawn.histories, drawn.targets
+
+
+def draw_prefixes(histories: Histories, per_user: int, *, rng: np.random.Generator) -> Prefixes:
     """Draws prefixes of users' histories and the item that follows each.
 
     Args:
@@ -100,9 +157,6 @@ def sample_prefixes(
         per_user: Most prefixes of one user, drawn without repetition; its last one is always
             among them.
         rng: Source of randomness.
-
-    Returns:
-        The prefixes, each at least one item long, and their targets ``(n,)``.
     """
     n_targets = np.maximum(histories.lengths - 1, 0)
     users = np.repeat(np.arange(len(histories)), n_targets)
@@ -120,7 +174,8 @@ def sample_prefixes(
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     cells = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
     prefixes = Histories(offsets=offsets, items=histories.items[cells], n_items=histories.n_items)
-    return prefixes, histories.items[starts + lengths].astype(np.int64)
+    targets = histories.items[starts + lengths].astype(np.int64)
+    return Prefixes(prefixes, targets, users, histories)
 
 
 def user_vectors(backbone: Backbone, histories: Histories) -> FloatArray:

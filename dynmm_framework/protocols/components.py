@@ -199,9 +199,19 @@ class EvidenceExtractor(Stateful, Protocol):
     What it learns of the items is its dictionary, made once in :meth:`fit` and stored with its
     state; :meth:`extract` only looks up, so that evidence costs little beside a language model.
 
-    A dictionary that ages has a method ``refresh(recent)`` besides: it takes interactions that came
-    after training, or after the last refresh, as :class:`~dynmm_framework.data.tables.Interactions`
-    by time. What it then knows is part of its state.
+    Besides ``connect`` (:class:`Composed`) three things are optional, and an extractor without them
+    is whole:
+
+    - ``refresh(recent)``, where the dictionary ages: it takes interactions that came after
+      training, or after the last refresh, as :class:`~dynmm_framework.data.tables.Interactions` by
+      time. What it then knows is part of its state.
+    - ``extract_without_own(histories, candidates, own)``, where the dictionary counts interactions:
+      as :meth:`extract`, but as though the users of the pairs ``own``, ``(len(histories), C)``
+      bool, had not chosen these items. A prompt is trained on beginnings of training histories; the
+      choices that follow are in the counts, and would tell it what it is to foretell. Without the
+      method :meth:`extract` is asked.
+    - ``support_window: int``, where only so many of the newest items of a history are counted in
+      ``support``: sentences then say "of your last 20". Without it all of the history was counted.
     """
 
     def fit(self, data: TrainingData, base: Retriever, ctx: Context) -> None:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 Components = frozenset[str]
 MULTIMODAL, LANGUAGE, EVIDENCE, DYNAMIC = "multimodal", "language model", "evidence", "dynamic"
+SHUFFLED = "shuffled evidence"
+"""A control's: evidence of other items."""
 ORDER = (MULTIMODAL, LANGUAGE, EVIDENCE)
 """The order in which components are added."""
 
@@ -46,7 +48,7 @@ class Row:
     """A row of the table.
 
     Attributes:
-        part: ``added`` one by one, or ``removed`` from the whole.
+        part: ``added`` one by one, ``removed`` from the whole, or a ``control`` of it.
         name: What is added or removed.
         recommender: Which recommender that is.
         values: Metrics; ``None`` where it has none.
@@ -139,7 +141,7 @@ def component_table(
         if not same_task(whole.run, run, protocol)
     ]
     table = _Table(comparable, protocol, chosen, monitor)
-    rows = [*table.added(whole), *table.removed(whole), *_streamed(runs)]
+    rows = [*table.added(whole), *table.removed(whole), *table.controls(whole), *_streamed(runs)]
     notes += table.notes
     if not any(run.metrics.get("stream") for run in runs):
         notes.append("no row for the dynamic adapter: name a run whose pipeline has online, too")
@@ -162,7 +164,9 @@ def variants_of(run: Run) -> Iterator[Variant]:
             whole = recommenders[pipeline.own("prompt") or label].config
             differing = {k for k in {*config, *whole} if config.get(k) != whole.get(k)}
             reads = bool(pipeline.evidence) and config.get("evidence_tokens", 0) != 0
-            if own or differing == {"evidence_tokens"}:
+            if pipeline.control_of(label) == "shuffled_evidence":
+                yield Variant(run, label, frozenset({*content, LANGUAGE, SHUFFLED}))
+            elif own or differing == {"evidence_tokens"}:
                 parts = {*content, LANGUAGE, *([EVIDENCE] if reads else [])}
                 yield Variant(run, label, frozenset(parts))
 
@@ -215,6 +219,12 @@ class _Table:
                 self.notes.append(f"no recommender is the whole without {name}: {how}")
                 continue
             yield self._row("removed", f"without {' and '.join(sorted(lost))}", variant, whole)
+
+    def controls(self, whole: Variant) -> Iterator[Row]:
+        """Yields the whole with evidence of other items."""
+        variant = self.known.get((whole.components - {EVIDENCE}) | {SHUFFLED})
+        if EVIDENCE in whole.components and variant is not None:
+            yield self._row("control", "evidence of other items", variant, whole)
 
     def _row(self, part: str, name: str, variant: Variant, against: Variant | None) -> Row:
         metrics = variant.run.metrics

@@ -101,19 +101,33 @@ def pieces_of(entry: Mapping[str, Any]) -> Iterator[Piece]:
 
 def evidence_words(record: Mapping[str, Any]) -> str:
     """Returns a stored record of evidence in a few words."""
-    values = {name: f"{value:,.4g}" for name, value in record["values"].items()}
-    told = ", ".join(f"{name} {value}" for name, value in values.items())
-    kind = record["kind"]
+    kind, name, values = record["kind"], record["name"], record["values"]
+    told = {
+        key: f"{value:,.0f}" if float(value).is_integer() else f"{value:,.4g}"
+        for key, value in values.items()
+    }
     if kind == "neighbour":
-        return f"{record['name']}{' *' if record['own'] else ''}"
+        return f"close to “{name}”{', which is in the history' if record['own'] else ''}"
     if kind == "attribute":
-        counted = f", {record['support']:,} of {record['of']:,} chosen" if record["support"] else ""
-        return f"{record['group'] or 'attribute'}: {record['name']}{counted}"
+        of = f"the newest {record['of']:,}" if record["windowed"] else f"{record['of']:,}"
+        counted = f", like {record['support']:,} of {of} in the history"
+        group = record["group"].replace("_", " ") or "attribute"
+        return f"{group}: {name}{counted if record['support'] else ''}"
     if kind in ("passage", "review"):
         text = record["passage"]
-        return f"“{text[:160]}{'…' if len(text) > 160 else ''}” ({record['source'] or kind})"
-    name = f"{record['name']}: " if record["name"] else f"{kind}: "
-    return f"{name}{told}"
+        where = "a review" if kind == "review" else f"the {record['source'] or 'text'}"
+        return f"“{text[:160]}{'…' if len(text) > 160 else ''}” (from {where})"
+    if kind == "cohort" and {"count", "users"} <= values.keys():
+        who = f"who chose “{name}”" if name else "of similar taste"
+        return f"{told['count']} of {told['users']} people {who} chose it"
+    if kind == "trend" and "count" in values:
+        when = f"in the last {told['days']} days" if "days" in values else "lately"
+        if "of" in values:
+            when = f"among the newest {told['of']} choices"
+        before = f", {told['before']} before" if "before" in values else ""
+        return f"{told['count']} people chose it {when}{before}"
+    numbers = ", ".join(f"{key} {value}" for key, value in told.items())
+    return f"{name or kind}: {numbers}"
 
 
 def result_rows(results: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -151,10 +165,11 @@ def result_rows(results: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def faithfulness_rows(results: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
-    """Yields what taking evidence away does, for recommended items and targets."""
-    for of, found in (results.get("faithfulness") or {}).items():
-        if not isinstance(found, Mapping):
-            continue
+    """Yields what taking evidence away does, for recommended items and targets.
+
+    Random is evidence of the user's other candidates, and then, the stricter, of the same item.
+    """
+    for of, found in _controls(results):
         for name in ("comprehensiveness", "sufficiency"):
             test = found["tests"][name]
             yield (
@@ -165,6 +180,17 @@ def faithfulness_rows(results: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
                 p_value(test["t_p"]),
                 f"{test['n']:,}",
             )
+
+
+def _controls(results: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yields what was measured, by whose item it is and where random evidence comes from."""
+    for of, found in (results.get("faithfulness") or {}).items():
+        if not isinstance(found, Mapping):
+            continue
+        yield f"{of}, random of other items", found
+        own = found.get("among_own", {})
+        if own.get("pairs"):
+            yield f"{of}, random of the same item", own
 
 
 def _pictures(run: Run, items: Sequence[str]) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,9 @@ def test_sentence_evidence_and_claims_are_shown(runs: Path):
     lines = result.stdout.splitlines()
     assert lines[0].startswith(f"1. {best['title']}  item {best['item']}, score ")
     assert lines[1] == best["sentence"]
-    assert lines[2].split() == ["evidence", "what", "by", "score", "said", "in", "the", "sentence"]
+    assert re.split(r" {2,}", lines[2].strip()) == [
+        "id", "evidence", "found by", "strength", "said in the sentence",
+    ]  # fmt: skip
     for record in best["evidence"]:
         (line,) = [text for text in lines if text.startswith(f"{record['id']} ")]
         assert record["extractor"] in line
@@ -90,3 +93,14 @@ def test_a_run_without_evidence_says_what_to_add(runs: Path):
     result = CliRunner().invoke(build_cli(), asked)
     assert result.exit_code == 2
     assert "evidence: [cf_neighbours, trend]" in result.stderr
+
+
+def test_what_is_known_of_the_user_is_chosen(runs: Path):
+    everything, before = told(runs, "--user", "u3"), told(runs, "--user", "u3", "--known", "test")
+    assert [e["item"] for e in everything] == [
+        e["item"] for e in told(runs, "--user", "u3", "--known", "all")
+    ]
+    assert everything != before
+    shown = invoke(runs, "--user", "u3", "--known", "test")
+    assert shown.stdout.splitlines()[1] == before[0]["sentence"]
+    assert invoke(runs, "--user", "u3", "--known", "tomorrow").exit_code == 2

@@ -16,6 +16,7 @@ from dynmm_framework.data.assemble import assemble
 from dynmm_framework.data.splits import Split, make_split, split_files
 from dynmm_framework.data.tables import Dataset, Interactions
 from dynmm_framework.errors import DataError
+from dynmm_framework.testing import generate_dataset
 
 HALF = (0.5, 0.25, 0.25)
 
@@ -479,3 +480,17 @@ def test_users_without_interactions_do_no_harm() -> None:
     for strategy in ("leave_one_out", "temporal_user", "mmrec", "random", "cold_start"):
         split = make_split(idle, block(strategy), seed=0)
         assert split.evaluation("test").users.tolist() == [1]
+
+
+def test_what_is_known_before_a_part_is_what_its_users_are_asked_by():
+    data = generate_dataset(n_users=40, n_items=40)
+    for strategy in (block("leave_one_out"), block("user_disjoint", min_history=3)):
+        split = make_split(data, strategy, seed=1)
+        for part in ("valid", "test"):
+            asked, known = split.evaluation(part), split.known_before(part)
+            taken = known.take(asked.users)
+            assert len(asked.users) > 0
+            assert len(known) == data.n_users
+            assert np.array_equal(taken.items, asked.histories.items)
+            assert np.array_equal(taken.offsets, asked.histories.offsets)
+            assert np.array_equal(taken.users, asked.histories.users)

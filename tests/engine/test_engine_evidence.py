@@ -271,3 +271,55 @@ def test_wrong_evidence_is_refused(saved: Path, changed: dict[str, Any], message
     with pytest.raises(ConfigError) as caught:
         load_pipeline(wrong)
     assert message in str(caught.value)
+
+
+# The control.
+
+
+def test_shuffled_evidence_is_that_of_other_items(saved: Path, catalogue: Any) -> None:
+    mapping = pipeline(saved, prompt="reading", controls=["shuffled_evidence"])
+    found = run(load_pipeline(mapping, catalogue=catalogue), runs_dir=saved / "runs")
+    control = "reading-shuffled_evidence"
+    assert list(found.metrics["recommenders"]) == ["reading", "bpr_mf", control]
+    compared = {(c["a"], c["b"]) for c in found.metrics["comparisons"] if c["metric"] == "ndcg@10"}
+    assert ("reading", control) in compared
+    # The finished run asks with the same evidence as the stage that ranked.
+    whole, other = found.recommender(), found.recommender(control)
+    histories = found.dataset.interactions.histories().take(slice(0, 20))
+    asked = np.tile(np.arange(48, dtype=np.int32), (20, 1))
+    order = other.given._order
+    assert sorted(order) == list(range(48))
+    counts = np.zeros((2, 20, 48))
+    for place, source in enumerate((whole.given, other.given)):
+        table = source.find(histories, asked).table
+        np.add.at(counts[place], (table.rows, table.columns), 1)
+    dealt = counts[0][:, order]
+    assert (counts[1] <= dealt).all()  # less where an item would have spoken for itself
+    assert counts[1].sum() > 0.9 * dealt.sum()
+    assert not np.array_equal(counts[1], counts[0])
+    fresh = found.metrics["recommenders"]
+    assert fresh["reading"]["full"]["ndcg@10"] != fresh[control]["full"]["ndcg@10"]
+
+
+def test_the_control_has_a_key_of_its_own_and_leaves_the_others(
+    saved: Path, catalogue: Any
+) -> None:
+    plain = keys(pipeline(saved, prompt="reading"), saved / "runs", catalogue=catalogue)
+    mapping = pipeline(saved, prompt="reading", controls=["shuffled_evidence"])
+    controlled = keys(mapping, saved / "runs", catalogue=catalogue)
+    new = set(controlled) - set(plain)
+    assert new == {
+        "prompt/reading-shuffled_evidence/seed-7",
+        "rank/reading-shuffled_evidence/seed-7/full",
+    }
+    assert {name: controlled[name] for name in plain} == plain
+    assert len({controlled[name] for name in controlled}) == len(controlled)
+
+
+@pytest.mark.parametrize("changed", [{}, {"prompt": "reading", "evidence": []}])
+def test_the_control_needs_a_prompt_and_evidence(
+    saved: Path, catalogue: Any, changed: dict[str, Any]
+) -> None:
+    mapping = pipeline(saved, controls=["shuffled_evidence"], **changed)
+    with pytest.raises(ConfigError, match="shuffled_evidence is of a prompt that reads evidence"):
+        load_pipeline(mapping, catalogue=catalogue)

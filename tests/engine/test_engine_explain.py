@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -162,6 +163,10 @@ def test_a_prompt_that_reads_evidence_is_tested_for_faithfulness(folder: Path):
     assert measured["comprehensiveness"] > measured["comprehensiveness_random"]
     assert measured["tests"]["comprehensiveness"]["t_p"] < 0.01
     assert not any("no faithfulness" in note for note in found["notes"])
+    own = measured["among_own"]  # three neighbours and a trend, all of which are shown
+    assert own["pairs"] + own["left_out"] == measured["pairs"]
+    assert own["left_out"] > 0
+    assert any("own records, recommended: left out" in note for note in found["notes"])
 
 
 # A finished run.
@@ -265,3 +270,64 @@ def test_the_auditor_finds_nothing_and_then_what_was_changed(done: Run, tmp_path
     bad = audit(copy)
     assert bad.returncode == 1
     assert "1 unsupported" in bad.stdout
+
+
+# What is known of the user.
+
+
+def test_what_was_known_before_the_test_explains_as_the_report_does(done: Run):
+    stored: dict[str, list[dict[str, Any]]] = {}
+    for record in done.explanations:
+        stored.setdefault(record["user"], []).append(record)
+    differ = 0
+    for user, records in stored.items():
+        again = done.explain(user, k=2, known="test")
+        assert [entry.pop("score") for entry in again] == pytest.approx(
+            [record["score"] for record in records]
+        )
+        kept = [{k: v for k, v in r.items() if k in again[0]} for r in records]
+        assert again == kept
+        differ += [e["item"] for e in done.explain(user, k=2)] != [r["item"] for r in records]
+    assert differ  # with the test's item known, what is recommended is not all the same
+
+
+def test_an_item_of_the_test_is_explained_by_what_was_known_before(done: Run):
+    user = done.explanations[0]["user"]
+    target = done.dataset.items["id"][int(done.known_history(user)[0][-1])].as_py()
+    with pytest.raises(DataError, match="has chosen item") as caught:
+        done.explain(user, [target])
+    assert "known: test" in str(caught.value.hint)
+    (found,) = done.explain(user, [target], known="test")
+    assert found["item"] == target
+    assert done.explain(user, [target], known="train")[0]["item"] == target
+
+
+def test_a_user_of_whom_nothing_was_known_is_told_so(done: Run, monkeypatch: pytest.MonkeyPatch):
+    from dynmm_framework.data.tables import Histories
+    from dynmm_framework.engine import vectors
+
+    empty = Histories.of([[]] * 60, 48)
+    monkeypatch.setattr(vectors, "known_histories", lambda *_: empty)
+    with pytest.raises(DataError, match="before the test: there is nothing") as caught:
+        done.explain(done.explanations[0]["user"], known="test")
+    assert "known: all" in str(caught.value.hint)
+
+
+def test_the_auditor_finds_a_denial_beside_claims():
+
+    path = ROOT / "examples" / "audit_explanations.py"
+    spec = importlib.util.spec_from_file_location("audit_explanations", path)
+    assert spec is not None
+    assert spec.loader is not None
+    auditor = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(auditor)
+
+    def found(sentence: str, *claimed: str) -> list[str]:
+        places = [(sentence.index(text), text) for text in claimed]
+        claims = [{"start": start, "end": start + len(text)} for start, text in places]
+        row = {"sentence": sentence, "claims": json.dumps(claims)}
+        return [text for text, _ in auditor.unnamed(row)]
+
+    assert found("You do not often choose Comedy.", "Comedy") == ["not"]
+    assert found("“Never Again” may suit you.", "Never Again") == []
+    assert found("There is no evidence for it that could be shown.") == []

@@ -125,6 +125,26 @@ def test_a_run_plays_its_stream_again_with_the_same_numbers(finished: Run):
         replay_session(finished, ["nothing"])
 
 
+def test_what_is_trained_again_trains_as_long_as_early_stopping_found(saved: Path):
+    config = {"epochs": 8, "dim": 8, "learning_rate": 0.3, "validate_every": 1}
+    online = {
+        "name": "gated_mlp",
+        "config": {"window": 100, "steps": 1, "hidden": 4, "probe": 0},
+        "controls": False,
+        "baselines": False,
+        "retrain_every": 2,
+    }
+    mapping = pipeline(saved, backbone={"name": "bpr_mf", "config": config}, online=online)
+    done = run(load_pipeline(mapping), runs_dir=saved / "runs")
+    curve = done.training["bpr_mf"]["7"]
+    assert max(curve, key=lambda epoch: epoch["ndcg@10"])["epoch"] < 8
+    session, split = replay_session(done, [OWN, RETRAIN])
+    list(session.push(stream_of(split.test)))
+    list(session.flush())
+    stored = done.metrics["stream"]["strategies"][RETRAIN]["ndcg@10"]["mean"]
+    assert session.means[RETRAIN]["ndcg@10"] == pytest.approx(stored, rel=1e-6)
+
+
 def test_a_run_goes_on_with_events_from_outside(finished: Run):
     live = finished.online()
     ids = finished.dataset.items["id"].to_pylist()

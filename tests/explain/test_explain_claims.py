@@ -163,3 +163,62 @@ def test_a_number_said_to_be_chosen_is_of_the_history():
     rated = replace(plain, fact=replace(plain.fact, values={"weight": 9.0}))
     assert wrong("You watched 9 of those.", rated) == [("act", "9")]
     assert held("You watched 7 of those.", rated) == {"7": ("e1",)}
+
+
+@pytest.mark.parametrize(
+    ("sentence", "word"),
+    [
+        ("You do not often choose Comedy.", "not"),
+        ("You don't often choose Comedy (7 of your last 20).", "don't"),
+        ("You don’t often choose Comedy.", "don’t"),
+        ("You dont often choose Comedy.", "dont"),
+        ("You never watched Toy Story.", "never"),
+        ("Babe is nothing for you.", "nothing"),
+        ("It is not close to “Toy Story”, which you have chosen.", "not"),
+        ("Nobody of the 51 people like you chose it, 38 did.", "Nobody"),
+        ("Hardly 38 of 51 people chose it.", "Hardly"),
+        ("It is unlike Toy Story.", "unlike"),
+        ("You dislike Comedy.", "dislike"),
+        ("Without Comedy (7 of your last 20) you choose it.", "Without"),
+        ("Babe is far from what you choose.", "far from"),
+    ],
+)
+def test_what_is_claimed_may_not_be_denied(sentence: str, word: str):
+    assert ("negation", word) in wrong(sentence)
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "Its description says “He never goes without a pig; nobody can’t.”",
+        "It is close not only to “Toy Story”, which you have chosen.",
+        "So why not?",
+        "There is no evidence for it that could be shown.",
+    ],
+)
+def test_a_denial_of_the_evidence_s_own_or_of_nothing_is_let_through(sentence: str):
+    evidence = (passage(1, "He never goes without a pig; nobody can't."), neighbour(2, 1, own=True))
+    assert wrong(sentence, *evidence) == []
+
+
+def test_a_title_that_denies_something_denies_nothing():
+    from dynmm_framework.explain.claims import Checker
+    from dynmm_framework.explain.vocabulary import Vocabulary
+
+    reader = Checker(Vocabulary([(0, "Never Say Never Again"), (1, "Nobody's Fool")], ["No Wave"]))
+    named = replace(case(attribute(1, "No Wave", 7)), title="Never Say Never Again")
+    for sentence in (
+        "“Never Say Never Again” may suit you: you often choose No Wave.",
+        "Never Say Never Again is No Wave.",
+    ):
+        assert unsupported(reader.check(sentence, named)) == []
+
+
+def test_no_default_wording_denies_anything():
+    """What templates say would give way to nothing at all."""
+    from dynmm_framework.config.explain import Wording
+    from dynmm_framework.explain.lexicon import NEGATION
+
+    words = Wording().model_dump()
+    denying = [name for name, text in words.items() if NEGATION.search(str(text))]
+    assert denying == ["nothing"]  # which claims nothing

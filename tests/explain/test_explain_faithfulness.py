@@ -13,12 +13,21 @@ from dynmm_framework.data.tables import Histories
 from dynmm_framework.evaluation.explanation import faithfulness
 from dynmm_framework.explain.explanations import Explainer
 from dynmm_framework.explain.faithfulness import (
+    AmongOwn,
     evidence_of,
+    measure_among_own,
     measure_removals,
     reads_evidence,
 )
-from dynmm_framework.explain.measures import consistency, evidence_ms, faithful, summary
+from dynmm_framework.explain.measures import (
+    consistency,
+    evidence_ms,
+    faithful,
+    summary,
+    too_few,
+)
 from dynmm_framework.explain.source import Evidence, EvidenceSource
+from dynmm_framework.reports.explanations import faithfulness_rows
 
 N = len(TITLES)
 
@@ -89,6 +98,91 @@ def test_a_user_may_be_asked_about_twice_and_pairs_without_evidence_are_left_out
     nothing = EvidenceSource({})
     empty = measure_removals(Counting(), nothing, histories, CANDIDATES, pairs, rng=rng)
     assert len(empty) == 0
+
+
+class Weighing(Counting):
+    """Adds up the records' scores."""
+
+    def score_with(self, histories: Histories, candidates: Any, evidence: Evidence) -> np.ndarray:
+        scores = np.zeros(candidates.shape, np.float32)
+        table = evidence.table
+        np.add.at(scores, (table.rows, table.columns), table.scores)
+        return scores
+
+
+def among_own(recommender: Any, histories: Histories, *, each: int, per_item: int) -> AmongOwn:
+    source = EvidenceSource({"toy": ToyExtractor(N, each=each)})
+    explainer = Explainer(source, items(), ExplainBlock(per_item=per_item))
+    return measure_among_own(
+        recommender,
+        source,
+        histories,
+        CANDIDATES,
+        [(row, row % 4) for row in range(9)],
+        shown=explainer.shown,
+        rng=np.random.default_rng(0),
+    )
+
+
+def test_among_its_own_records_an_item_loses_more_by_those_that_say_more(histories):
+    found = among_own(Weighing(), histories, each=2, per_item=1)
+    assert (len(found.removals), found.shortened, found.left_out) == (9, 0, 0)
+    # Of two records, 1/2 and 1/3, the better is shown; the other is all that can be drawn.
+    rest = 3 * np.exp(5 / 6)
+    assert found.removals.without_cited == pytest.approx(np.exp(1 / 3) / (np.exp(1 / 3) + rest))
+    assert found.removals.without_random == pytest.approx(np.exp(1 / 2) / (np.exp(1 / 2) + rest))
+    assert found.removals.cited_alone == pytest.approx(np.exp(1 / 2) / (np.exp(1 / 2) + 3))
+    measured = faithfulness(found.removals)
+    assert measured["comprehensiveness"] > measured["comprehensiveness_random"] > 0
+    assert measured["sufficiency"] < measured["sufficiency_random"]
+
+
+def test_among_its_own_records_those_that_only_count_do_not_differ(histories):
+    found = among_own(Counting(), histories, each=4, per_item=2)
+    assert found.removals.without_cited == pytest.approx(found.removals.without_random)
+    measured = faithfulness(found.removals)
+    assert measured["comprehensiveness"] == pytest.approx(measured["comprehensiveness_random"])
+    assert measured["tests"]["comprehensiveness"]["difference"] == pytest.approx(0)
+
+
+def test_where_too_few_records_are_left_it_is_counted(histories):
+    shortened = among_own(Weighing(), histories, each=3, per_item=2)
+    assert (len(shortened.removals), shortened.shortened, shortened.left_out) == (9, 9, 0)
+    # One is left (1/4): only the better of the two that are shown is compared with it.
+    lost = 1 / 3 + 1 / 4
+    rest = 3 * np.exp(1 / 2 + lost)
+    expected = np.exp(lost) / (np.exp(lost) + rest)
+    assert shortened.removals.without_cited == pytest.approx(expected)
+    none = among_own(Weighing(), histories, each=2, per_item=2)
+    assert (len(none.removals), none.shortened, none.left_out) == (0, 0, 9)
+
+
+def test_both_controls_stand_beside_each_other(histories):
+    source = EvidenceSource({"toy": ToyExtractor(N, each=3)})
+    explainer = Explainer(source, items(), ExplainBlock(per_item=2))
+    found = faithful(
+        Weighing(),
+        source,
+        histories,
+        CANDIDATES,
+        [-1] * 9,
+        rng=np.random.default_rng(0),
+        shown=explainer.shown,
+    )
+    assert found["target"] is None
+    own = found["recommended"]["among_own"]
+    assert (own["pairs"], own["shortened"], own["left_out"]) == (9, 9, 0)
+    notes = too_few(found)
+    assert len(notes) == 1
+    assert "recommended: with fewer others than are shown" in notes[0]
+    assert notes[0].endswith(", 9")
+    rows = list(faithfulness_rows({"faithfulness": found}))
+    assert [row[0] for row in rows] == [
+        "comprehensiveness, recommended, random of other items",
+        "sufficiency, recommended, random of other items",
+        "comprehensiveness, recommended, random of the same item",
+        "sufficiency, recommended, random of the same item",
+    ]
 
 
 def test_a_prompt_says_what_it_reads(source, histories):

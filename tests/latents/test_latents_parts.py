@@ -13,7 +13,7 @@ from dynmm_framework.data.tables import EvaluationSet, Histories
 from dynmm_framework.errors import DataError, StageError
 from dynmm_framework.latents.blend import Term, fit_mixture, fit_weights, mixed
 from dynmm_framework.latents.cold import ContentMap
-from dynmm_framework.latents.inputs import Standardiser, sample_prefixes
+from dynmm_framework.latents.inputs import Standardiser, draw_prefixes, sample_prefixes
 from dynmm_framework.latents.profiles import Directions, recent_profiles
 
 RNG = np.random.default_rng(0)
@@ -83,6 +83,23 @@ def test_all_prefixes_are_drawn_when_asked_for() -> None:
     histories = Histories.of([[1, 2, 3], [4, 5, 6, 7]], 10)
     _, targets = sample_prefixes(histories, 100, rng=np.random.default_rng(0))
     assert sorted(targets.tolist()) == [2, 3, 5, 6, 7]
+
+
+def test_what_was_chosen_later_is_told_of_each_prefix() -> None:
+    histories = Histories.of([[1, 2, 3, 1], [7], [4, 5]], 10)
+    drawn = draw_prefixes(histories, 100, rng=np.random.default_rng(0))
+    assert drawn.rows.tolist() == [0, 0, 0, 2]
+    asked = np.tile(np.array([1, 2, 3, 4, 5, 7, -1], np.int32), (4, 1))
+    later = drawn.chosen_later(asked)
+    assert [np.array([1, 2, 3, 4, 5, 7, -1])[row].tolist() for row in later] == [
+        [2, 3],  # after [1]; that 1 came again tells nothing that the prefix does not
+        [3],  # after [1, 2]
+        [],  # after [1, 2, 3]
+        [5],  # after [4]
+    ]
+    some = drawn.take(np.array([3]))
+    assert some.targets.tolist() == [5]
+    assert some.chosen_later(asked[:1]).tolist() == later[3:].tolist()
 
 
 def test_profiles_are_decayed_sums_of_the_newest() -> None:

@@ -98,3 +98,55 @@ def test_a_restored_extractor_finds_the_same() -> None:
     assert (fact.kind, fact.name, fact.item) == ("neighbour", "Film 2", 2)
     with pytest.raises(StageError, match="knows 0 items"):
         CoNeighbours(CoNeighboursConfig()).attach(Base())
+
+
+# A training example is asked about without itself.
+
+
+def random_baskets(seed: int) -> list[list[int]]:
+    rng = np.random.default_rng(seed)
+    return [rng.permutation(5)[: rng.integers(2, 5)].tolist() for _ in range(60)]
+
+
+def joined(baskets: list[list[int]]) -> Interactions:
+    users = np.repeat(np.arange(len(baskets)), [len(items) for items in baskets])
+    items = np.concatenate([np.array(items) for items in baskets])
+    return Interactions(users.astype(np.int32), items.astype(np.int32), len(baskets), 5)
+
+
+def without_own(extractor: CoNeighbours, history: list[int], item: int) -> dict[int, float]:
+    found = extractor.extract_without_own(
+        Histories.of([history], 5), np.array([[item]], np.int32), np.ones((1, 1), np.bool_)
+    )
+    return dict(zip(found.references.tolist(), found.scores.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_left_out_it_is_as_if_the_example_had_never_been_counted(seed: int) -> None:
+    baskets = random_baskets(seed)
+    extractor = fitted(joined(baskets))
+    differ = 0
+    for user, (*history, target) in enumerate(baskets[:20]):
+        shorter = fitted(joined([*baskets[:user], history, *baskets[user + 1 :]]))
+        expected = told(shorter, history, target)
+        assert without_own(extractor, history, target) == pytest.approx(expected)
+        differ += expected != pytest.approx(told(extractor, history, target))
+    assert differ
+
+
+def test_a_pair_of_just_enough_people_is_not_told_of_to_one_of_them() -> None:
+    extractor = fitted(people((5, [0, 1]), (6, [0, 2])), decay=1.0)
+    assert set(told(extractor, [1, 2], 0)) == {1, 2}
+    # Of 11 people who chose item 0 ten are left, and five of those who chose 2 too.
+    assert without_own(extractor, [1, 2], 0) == pytest.approx({2: 5 / (10 * 6) ** 0.5})
+
+
+def test_an_extractor_of_an_older_version_cannot_leave_out() -> None:
+    state = dict(fitted(people((9, [0, 1]))).get_state())
+    del state["people"]
+    older = CoNeighbours(CoNeighboursConfig())
+    older.load_state(state)
+    older.attach(Base())
+    assert set(told(older, [1], 0)) == {1}
+    with pytest.raises(StageError, match="did not keep how many people"):
+        without_own(older, [1], 0)

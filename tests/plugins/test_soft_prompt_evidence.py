@@ -99,6 +99,40 @@ def some(n: int = 5, width: int = 6) -> tuple[Histories, np.ndarray]:
     return histories, candidates.astype(np.int32)
 
 
+class Counted(Toy):
+    """Notes which pairs it is asked to leave itself out of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left_out: list[tuple[Histories, np.ndarray, np.ndarray]] = []
+
+    def extract_without_own(
+        self, histories: Histories, candidates: np.ndarray, own: np.ndarray
+    ) -> EvidenceTable:
+        self.left_out.append((histories, candidates, own))
+        return self.extract(histories, candidates)
+
+
+def test_training_examples_are_asked_about_without_themselves(
+    surroundings: Surroundings, llm: Any, tmp_path: Path
+) -> None:
+    counted = Counted()
+    ctx = context(surroundings, tmp_path / "work")
+    fitted(ctx, llm, source(near=counted), scorer="direct")
+    assert len(counted.left_out) == 2  # the evidence's own head, and the prompt
+    training = SPLIT.train.histories()
+    ever = [set(training[row].tolist()) for row in range(len(training))]
+    for histories, candidates, own in counted.left_out:
+        assert own.any(axis=1).all()  # the item that follows is among them
+        for row in range(len(histories)):
+            prefix = histories[row].tolist()
+            users = [
+                u for u in range(len(training)) if training[u][: len(prefix)].tolist() == prefix
+            ]
+            chosen = candidates[row][own[row]].tolist()
+            assert any(set(chosen) == (ever[u] - set(prefix)) & set(candidates[row]) for u in users)
+
+
 # The loss.
 
 

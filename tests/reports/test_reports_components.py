@@ -117,3 +117,13 @@ def test_the_command_prints_the_table(tmp_path: Path):
     both = ["report", str(tmp_path / "a"), str(tmp_path / "a")]
     assert CliRunner().invoke(build_cli(), both).exit_code == 2
     assert not (tmp_path / "a" / "report.html").exists()
+
+
+def test_evidence_of_other_items_is_tested_beside_the_whole(tmp_path: Path):
+    control = f"{WHOLE}-shuffled_evidence"
+    run = write(tmp_path / "a", skill={**SKILL, control: 0.38}, controls=["shuffled_evidence"])
+    table = component_table([run])
+    (row,) = [row for row in table.rows if row.part == "control"]
+    assert (row.name, row.recommender) == ("evidence of other items", control)
+    assert row.p is not None
+    assert "+ evidence" in {row.name for row in table.rows}

@@ -219,6 +219,43 @@ class AgesBadly(Good):
         self.counts = self.counts[:-1]
 
 
+class SaysNothing(Good):
+    def facts(self, references):
+        return [Fact("trend", values={"days": 3}) for _ in references]
+
+
+class WindowTooSmall(Good):
+    support_window = 1
+
+    def extract(self, histories, candidates):
+        table = super().extract(histories, candidates)
+        two = np.minimum(histories.lengths[table.rows], 2)
+        return self.changed(table, support=two.astype(np.int32))
+
+
+class NoWindow(Good):
+    support_window = 0
+
+
+class LeavesAllOut(Good):
+    def extract_without_own(self, histories, candidates, own):
+        table = self.extract(histories, candidates)
+        return table if not own.any() else table.take(np.arange(0))
+
+
+class LeavesOutUnasked(Good):
+    def extract_without_own(self, histories, candidates, own):
+        return EvidenceTable.empty()
+
+
+class LeavesOut(Good):
+    support_window = 50
+
+    def extract_without_own(self, histories, candidates, own):
+        table = self.extract(histories, candidates)
+        return table.take(~own[table.rows, table.columns])
+
+
 KINDS = [value for value in list(globals().values())
          if isinstance(value, type) and issubclass(value, Good)]
 
@@ -271,6 +308,15 @@ FAULTS = {
     "NeedsAHistory": {"odd_histories_are_served": "IndexError"},
     "NeedsManyItems": {"little_data_is_learned_from_or_refused_in_words[1]": "IndexError"},
     "FindsAnyway": {"nothing_asked_finds_nothing": "outside the 0 × 3 pairs"},
+    "SaysNothing": {"facts_hold_what_is_said_of_their_kind": "kind trend has no count"},
+    "WindowTooSmall": {"support_is_of_the_window_that_is_told": "only the newest 1 are counted"},
+    "NoWindow": {"support_is_of_the_window_that_is_told": "support_window is 0"},
+    "LeavesAllOut": {
+        "an_example_is_left_out_of_its_own_evidence_alone": "pairs that are not to be left out"
+    },
+    "LeavesOutUnasked": {
+        "an_example_is_left_out_of_its_own_evidence_alone": "where nothing is left out"
+    },
     "AgesBadly": {"it_is_brought_up_to_date": "finds other evidence"},
 }
 
@@ -298,6 +344,7 @@ def bad(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Mapping[str, s
 
 def test_a_good_extractor_passes(bad: Mapping[str, Mapping[str, str]]) -> None:
     assert bad["Good"] == {}
+    assert bad["LeavesOut"] == {}  # with all that is optional
 
 
 @pytest.mark.parametrize("extractor", FAULTS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, get_args
 
@@ -29,6 +29,15 @@ USERS, CANDIDATES = 40, 12
 """Size of what extractors are asked for."""
 FEWEST = 5
 """Fewest people that a number may be told of."""
+SAID: Mapping[FactKind, tuple[str, ...]] = {
+    "neighbour": ("name",),
+    "attribute": ("name",),
+    "cohort": ("count", "users"),
+    "trend": ("count",),
+    "passage": ("passage",),
+    "review": ("passage",),
+}
+"""What a fact of each kind must hold, so that a sentence can say it."""
 _PERSON = re.compile(r"\b(?:user|reviewer|customer)[\s_#:-]*\d", re.IGNORECASE)
 
 
@@ -128,6 +137,33 @@ class EvidenceConformance(ComponentConformance):
         )
         require(not len(require_facts(fitted, some[:0])), "facts() of nothing is not empty.")
 
+    def test_facts_hold_what_is_said_of_their_kind(self, fitted: Any, found: EvidenceTable) -> None:
+        for fact in require_facts(fitted, np.unique(found.references)):
+            held = {"name": fact.name or fact.item >= 0, "passage": fact.passage}
+            held |= {name: name in fact.values for name in ("count", "users")}
+            missing = [name for name in SAID[fact.kind] if not held[name]]
+            require(
+                not missing,
+                f"a fact of kind {fact.kind} has no {' and no '.join(missing)}, so that no sentence"
+                " can say it.",
+            )
+
+    def test_support_is_of_the_window_that_is_told(self, fitted: Any, found: EvidenceTable) -> None:
+        window = getattr(fitted, "support_window", None)
+        if window is None:
+            pytest.skip("all of the history is counted: it has no attribute support_window")
+        require(
+            isinstance(window, int) and window > 0,
+            f"support_window is {window!r}; it is the number of newest items of a history that are"
+            " counted. Leave it out where all are.",
+        )
+        most = int(found.support.max(initial=0))
+        require(
+            most <= window,
+            f"a record rests on {most} items of the history, of which support_window says that only"
+            f" the newest {window} are counted.",
+        )
+
     def test_nobody_is_named(
         self, fitted: Any, found: EvidenceTable, dynmm_dataset: Dataset
     ) -> None:
@@ -184,6 +220,26 @@ class EvidenceConformance(ComponentConformance):
                 _alike(alone, among, columns=False),
                 "an item asked alone gets other evidence than among other items.",
             )
+
+    def test_an_example_is_left_out_of_its_own_evidence_alone(
+        self, fitted: Any, found: EvidenceTable, histories: Histories, candidates: IntArray
+    ) -> None:
+        if not hasattr(fitted, "extract_without_own"):
+            pytest.skip("it cannot leave an example out: it has no method extract_without_own")
+        none = np.zeros(candidates.shape, np.bool_)
+        require(
+            _alike(fitted.extract_without_own(histories, candidates, none), found, exactly=True),
+            "where nothing is left out, extract_without_own finds other evidence than extract.",
+        )
+        own = none.copy()
+        own[:, ::2] = True
+        table = fitted.extract_without_own(histories, candidates, own)
+        require_table(table, histories, candidates, "examples left out")
+        left = table.take(~own[table.rows, table.columns])
+        require(
+            _alike(left, found.take(~own[found.rows, found.columns]), exactly=True),
+            "extract_without_own changes the evidence of pairs that are not to be left out.",
+        )
 
     def test_a_stored_extractor_finds_the_same(
         self,

@@ -35,8 +35,12 @@ class CoNeighbours:
     Where an alignment or a backbone recommends by vectors, ``cf_neighbours`` says what lies near in
     these vectors; this says what people did, which a backbone of sequences need not hold.
 
+    A training example is asked about without itself (``extract_without_own``): where a user's own
+    choice is among the numbers, it is taken out of them, exactly, but that the dictionary's
+    ``neighbours`` stay those that they were with it.
+
     Complexity: learning takes Σ_u |history_u|² and memory for a block of counts; a user with C
-    candidates takes C · neighbours. Memory is 8 · neighbours bytes an item besides its title.
+    candidates takes C · neighbours. Memory is 8 · neighbours + 4 bytes an item besides its title.
 
     Args:
         config: Settings.
@@ -47,6 +51,7 @@ class CoNeighbours:
         self._offsets = np.zeros(1, np.int64)
         self._items = np.empty(0, np.int32)
         self._cosines = np.empty(0, np.float32)
+        self._people = np.empty(0, np.int32)
         self._titles: list[str] = []
         self._vectors: FloatArray | None = None
 
@@ -59,7 +64,8 @@ class CoNeighbours:
         )
         chosen.data[:] = 1  # the constructor has added repeated choices up
         by_item = chosen.T.tocsr()  # (n_items, n_users)
-        norms = np.sqrt(np.maximum(np.diff(by_item.indptr), 1)).astype(np.float32)
+        self._people = np.diff(by_item.indptr).astype(np.int32)
+        norms = np.sqrt(np.maximum(self._people, 1)).astype(np.float32)
         lengths, items, cosines = [], [], []
         with ctx.progress("items chosen together", data.n_items) as advance:
             for start in range(0, data.n_items, BLOCK_ITEMS):
@@ -95,6 +101,23 @@ class CoNeighbours:
         self._vectors = vectors
 
     def extract(self, histories: Histories, candidates: IntArray) -> EvidenceTable:
+        return self._extract(histories, candidates, np.zeros(candidates.shape, np.bool_))
+
+    def extract_without_own(
+        self, histories: Histories, candidates: IntArray, own: NDArray[np.bool_]
+    ) -> EvidenceTable:
+        self._ready()
+        if len(self._people) != len(self._offsets) - 1:
+            raise StageError(
+                "co_neighbours was stored by a version that did not keep how many people chose"
+                " each item, so it cannot leave anybody out",
+                hint="Train it again.",
+            )
+        return self._extract(histories, candidates, own)
+
+    def _extract(
+        self, histories: Histories, candidates: IntArray, without: NDArray[np.bool_]
+    ) -> EvidenceTable:
         self._ready()
         age = np.full(len(self._offsets) - 1, -1, np.int64)
         newest = histories.last(self.config.history)
@@ -102,7 +125,8 @@ class CoNeighbours:
         for row in range(len(histories)):
             own = newest[row]
             age[own] = np.arange(len(own))[::-1]  # of an item's places the newest counts
-            parts.append(self._of_user(candidates[row].astype(np.int64), age, row))
+            asked = candidates[row].astype(np.int64)
+            parts.append(self._of_user(asked, age, row, without[row]))
             age[own] = -1
         if not parts:
             return EvidenceTable.empty()
@@ -110,7 +134,11 @@ class CoNeighbours:
         return EvidenceTable.of(rows, columns, items, scores, np.ones(len(rows)))
 
     def _of_user(
-        self, asked: NDArray[np.int64], age: NDArray[np.int64], row: int
+        self,
+        asked: NDArray[np.int64],
+        age: NDArray[np.int64],
+        row: int,
+        without: NDArray[np.bool_],
     ) -> tuple[NDArray[np.generic], ...]:
         """Returns rows, columns, cited items and scores of one user's candidates."""
         known = np.flatnonzero(asked >= 0)
@@ -121,14 +149,37 @@ class CoNeighbours:
         places = np.repeat(starts, sizes) + within
         mine = age[self._items[places]] >= 0
         columns, places = columns[mine], places[mine]
-        items = self._items[places]
-        scores = self._cosines[places] * self.config.decay ** age[items]
+        items, cosines = self._items[places], self._cosines[places]
+        if without[columns].any():
+            cosines = self._less_one(cosines, asked[columns], items, without[columns])
+            told = cosines > 0
+            columns, items, cosines = columns[told], items[told], cosines[told]
+        scores = cosines * self.config.decay ** age[items]
         order = np.lexsort((items, -scores, columns))
         columns, items, scores = columns[order], items[order], scores[order]
         first = np.searchsorted(columns, columns)
         best = np.arange(len(columns)) - first < self.config.k
         columns = columns[best]
         return np.full(len(columns), row), columns, items[best], scores[best].clip(0, 1)
+
+    def _less_one(
+        self,
+        cosines: FloatArray,
+        asked: NDArray[np.int64],
+        cited: IntArray,
+        without: NDArray[np.bool_],
+    ) -> FloatArray:
+        """Returns the cosines had one of those who chose both not chosen the item asked about.
+
+        Where then fewer than ``least`` chose both it is 0.
+        """
+        people = self._people[asked].astype(np.float64)
+        others = self._people[cited].astype(np.float64)
+        both = np.rint(cosines * np.sqrt(people * others)) - 1
+        less = both / np.sqrt(np.maximum(people - 1, 1) * others)
+        less[both < self.config.least] = 0
+        out: FloatArray = np.where(without, less, cosines).astype(np.float32)
+        return out
 
     def facts(self, references: IntArray) -> Sequence[Fact]:
         return [
@@ -150,6 +201,7 @@ class CoNeighbours:
             "offsets": self._offsets,
             "items": self._items,
             "cosines": self._cosines,
+            "people": self._people,
             **pack_titles(self._titles),
         }
 
@@ -160,6 +212,7 @@ class CoNeighbours:
         self._offsets = np.asarray(state["offsets"])
         self._items = np.asarray(state["items"])
         self._cosines = np.asarray(state["cosines"])
+        self._people = np.asarray(state.get("people", np.empty(0, np.int32)))
         self._titles = unpack_titles(state)
 
     def _ready(self) -> FloatArray:

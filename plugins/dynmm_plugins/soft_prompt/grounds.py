@@ -15,7 +15,7 @@ from dynmm_framework.explain.rationale import Phrasebook
 from dynmm_framework.explain.source import Evidence, EvidenceSource
 from dynmm_framework.language.retrieval import Asked, Retrieval
 from dynmm_framework.language.titles import titles_of
-from dynmm_framework.latents.inputs import sample_prefixes
+from dynmm_framework.latents.inputs import draw_prefixes
 from dynmm_framework.protocols import Context, FloatArray, IntArray, State
 from dynmm_framework.training.seeding import seeded
 from dynmm_framework.training.state import load_module_state, module_state
@@ -44,14 +44,30 @@ class Grounds:
         self.head: EvidenceHead | None = None
         self._retrieval = retrieval
 
-    def find(self, histories: Histories, candidates: IntArray) -> Evidence:
-        """Finds what is read: of each pair, the best records of each extractor."""
-        return best_of_each(self.source.find(histories, candidates), self.config.evidence_per_item)
+    def find(
+        self, histories: Histories, candidates: IntArray, *, own: NDArray[np.bool_] | None = None
+    ) -> Evidence:
+        """Finds what is read: of each pair, the best records of each extractor.
 
-    def question(self, asked: Asked, evidence: Evidence | None = None) -> Question:
+        Args:
+            histories: The users.
+            candidates: Items for each, ``(len(histories), C)``.
+            own: Of training prefixes, the pairs that training itself has counted, ``(n, C)``; what
+                they add to a dictionary's numbers is left out where an extractor can.
+        """
+        found = self.source.find(histories, candidates, own=own)
+        return best_of_each(found, self.config.evidence_per_item)
+
+    def question(
+        self,
+        asked: Asked,
+        evidence: Evidence | None = None,
+        *,
+        own: NDArray[np.bool_] | None = None,
+    ) -> Question:
         """Adds evidence to what is asked: exactly what is given, or else what is found."""
         if evidence is None:
-            evidence = self.find(asked.histories, asked.candidates)
+            evidence = self.find(asked.histories, asked.candidates, own=own)
         records = gather(
             self.source,
             evidence,
@@ -73,14 +89,14 @@ class Grounds:
         """Returns what templates say of one item for each user by its evidence, ``(n,)``.
 
         Args:
-            histories: The users.
-            items: An item for each.
+            histories: Training prefixes.
+            items: The item that follows each.
             table: The item table, for titles.
         """
         ids = [str(value) for value in table["id"].to_pylist()]
         titles = Titles(titles_of(table), ids)
         asked = items[:, None].astype(np.int32)
-        known = self.find(histories, asked)
+        known = self.find(histories, asked, own=np.ones(asked.shape, np.bool_))
         cases = make_cases(self.source, histories, asked, titles, known=known)
         book = Phrasebook(Wording(), titles)
         return [book.rationale(case).sentence for case in cases]
@@ -88,18 +104,24 @@ class Grounds:
     # The evidence's own head.
 
     def learn(self, data: TrainingData, ctx: Context) -> None:
-        """Trains the head on training prefixes whose item is retrieved; none if they are few."""
+        """Trains the head on training prefixes whose item is retrieved; none if they are few.
+
+        What the same users went on to choose is in the dictionaries, and is left out where an
+        extractor can: the head must not learn to trust evidence that knows the answer.
+        """
         limit = self.config.evidence_examples
         per_user = max(1, -(-limit // max(len(data.histories), 1)))
-        histories, targets = sample_prefixes(data.histories, per_user, rng=ctx.rng("evidence"))
-        chosen = np.sort(ctx.rng("evidence/examples").permutation(len(targets))[:limit])
+        drawn = draw_prefixes(data.histories, per_user, rng=ctx.rng("evidence"))
+        chosen = np.sort(ctx.rng("evidence/examples").permutation(len(drawn.targets))[:limit])
+        drawn = drawn.take(chosen)
         asked = self._retrieval.asked(
-            histories.take(chosen), self.config.candidates, targets=targets[chosen]
+            drawn.histories, self.config.candidates, targets=drawn.targets
         )
-        retrieved = asked.take(np.flatnonzero(asked.targets >= 0))
+        kept = np.flatnonzero(asked.targets >= 0)
+        retrieved, drawn = asked.take(kept), drawn.take(kept)
         with seeded(ctx, "initialise evidence"):
             head = self._new_head().to(ctx.device)
-        question = self.question(retrieved)
+        question = self.question(retrieved, own=drawn.chosen_later(retrieved.candidates))
         items = self._retrieval.standard_items
         if learn_evidence(head, items, question, self.config, ctx, asked=len(asked)):
             self.head = head

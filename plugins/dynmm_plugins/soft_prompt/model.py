@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from dynmm_framework.data.tables import Histories, TrainingData
+from dynmm_framework.data.tables import TrainingData
 from dynmm_framework.errors import StageError
 from dynmm_framework.explain.source import EvidenceSource
 from dynmm_framework.language.retrieval import Asked, Retrieval, Vectors
 from dynmm_framework.language.titles import titles_of
-from dynmm_framework.latents.inputs import sample_prefixes
+from dynmm_framework.latents.inputs import Prefixes, draw_prefixes
 from dynmm_framework.protocols import Context, Validator
 from dynmm_framework.training.loop import TrainingLog, train
 from dynmm_framework.training.seeding import seeded
@@ -75,21 +75,21 @@ class SoftPrompt(ServedPrompt):
         """
         config = self.config
         self._ctx, self._state, self._weights = ctx, {}, Mixture()
-        histories, targets = sample_prefixes(data.histories, 1, rng=ctx.rng("prefixes"))
-        if not len(targets):
+        drawn = draw_prefixes(data.histories, 1, rng=ctx.rng("prefixes"))
+        if not len(drawn.targets):
             raise StageError(
                 f"stage {ctx.stage}: no user has two training interactions, so there is no next "
                 "item to learn",
                 hint="Check the filters and the split.",
             )
-        chosen = np.sort(ctx.rng("examples").permutation(len(targets))[: config.examples])
-        histories, targets = histories.take(chosen), targets[chosen]
+        chosen = ctx.rng("examples").permutation(len(drawn.targets))[: config.examples]
+        drawn = drawn.take(np.sort(chosen))
         self._titles = titles_of(data.items)
         untitled = sum(not title for title in self._titles)
         if untitled:
             ctx.log(f"{untitled:,} of {data.n_items:,} items have no title: soft tokens alone")
         self._places = ctx.rng("order of candidates").random(data.n_items)
-        self._retrieval = Retrieval.measured(base, histories)
+        self._retrieval = Retrieval.measured(base, drawn.histories)
         self._ground(evidence)
         found = None
         if ctx.validator is not None:
@@ -100,13 +100,12 @@ class SoftPrompt(ServedPrompt):
                 asked = found[1]
                 scores = self._grounds.scores(self._grounds.question(asked))
                 self._weights = add_evidence(asked, scores, rng=ctx.rng("evidence/folds"), ctx=ctx)
-        self._learn_prompt(data, histories, targets, found, ctx)
+        self._learn_prompt(data, drawn, found, ctx)
 
     def _learn_prompt(
         self,
         data: TrainingData,
-        histories: Histories,
-        targets: NDArray[np.int64],
+        drawn: Prefixes,
         found: tuple[Validator, Asked, NDArray[np.int64]] | None,
         ctx: Context,
     ) -> None:
@@ -115,7 +114,8 @@ class SoftPrompt(ServedPrompt):
         with seeded(ctx, "initialise"):
             scorer = self._read(ctx)
         size = min(config.candidates, len(retrieval.items))
-        examples = self._question(retrieval.asked(histories, size, targets=targets, forced=True))
+        wanted = retrieval.asked(drawn.histories, size, targets=drawn.targets, forced=True)
+        examples = self._question(wanted, own=drawn.chosen_later(wanted.candidates))
         head = None if self._grounds is None else self._grounds.head
         if scorer.parts.records is not None and examples.records is not None:
             if head is None:
@@ -124,7 +124,7 @@ class SoftPrompt(ServedPrompt):
                 load_module_state(scorer.parts.records, module_state(head.records))
         examples = with_base(examples, self._mixed(examples))
         if config.nlp_weight and self._grounds is not None and scorer.llm is not None:
-            texts = self._grounds.sentences(histories, targets, data.items)
+            texts = self._grounds.sentences(drawn.histories, drawn.targets, data.items)
             examples = replace(examples, texts=tuple(map(scorer.sentence, texts)))
         self._weights = replace(present, language_model=1.0)
         task = PromptTask(scorer, examples, self.score)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dynmm_framework.data.tables import Histories
 from dynmm_framework.errors import StageError
@@ -168,8 +169,9 @@ class ServedPrompt:
         asked = self._stands().given(histories, candidates)
         return self._ready().evidence_embeddings(self._grounds.question(asked, evidence))
 
-    def _question(self, asked: Asked) -> Question:
-        return Question(asked) if self._grounds is None else self._grounds.question(asked)
+    def _question(self, asked: Asked, *, own: NDArray[np.bool_] | None = None) -> Question:
+        """Adds evidence to what is asked; of training examples without ``own`` pairs, (n, C)."""
+        return Question(asked) if self._grounds is None else self._grounds.question(asked, own=own)
 
     def _mixed(self, question: Question) -> FloatArray:
         """Returns the parts of the score, each times its weight, ``(n, C)``."""
