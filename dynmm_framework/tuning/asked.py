@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self, cast
 
 from ray.tune import Callback, TuneError
 from ray.tune.experiment import Trial
@@ -37,7 +37,17 @@ def seats(host: Host) -> list[dict[str, Any]]:
     return found
 
 
-class Asked(Searcher):
+class _Here:
+    """Stays in this process: what Tune stores of it is empty, and never read."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+
+class Asked(_Here, Searcher):
     """Gives out the search's trials one by one.
 
     Args:
@@ -69,7 +79,7 @@ class Asked(Searcher):
         self._open.discard(trial_id)
 
     def save(self, checkpoint_path: str) -> None:
-        """Stores nothing: the search's own records are all that it goes on from."""
+        """Stores an empty file: the search's own records are all that it goes on from."""
         Path(checkpoint_path).touch()
 
     def restore(self, checkpoint_path: str) -> None:
@@ -81,7 +91,7 @@ class Asked(Searcher):
         raise NotImplementedError("a search goes on from its own records")
 
 
-class Told(Callback):
+class Told(_Here, Callback):
     """Tells the search what its trials do.
 
     Args:
