@@ -114,7 +114,7 @@ class StageStore:
 
     @contextmanager
     def stage(
-        self, stage: str, key: str, meta: Mapping[str, Any] | None = None
+        self, stage: str, key: str, meta: Mapping[str, Any] | None = None, *, apart: str = ""
     ) -> Iterator[StageWriter]:
         """Computes a stage: whatever the block writes is stored on a clean exit.
 
@@ -126,6 +126,8 @@ class StageStore:
             stage: Name of the stage.
             key: Its content key.
             meta: First notes for the manifest.
+            apart: Whoever gives a name here neither waits for others that compute the stage nor
+                shares their work folder; the first result stays.
 
         Raises:
             ArtifactError: If the disk is full or a folder cannot be written.
@@ -133,10 +135,10 @@ class StageStore:
         if not self._is_clean:
             self.remove_stale()
             self._is_clean = True
-        slug = _slug(stage, key)
+        slug = _slug(stage, key) + apart
         target = self._folder(stage, key)
         temporary = self.root / ".tmp" / f"{slug}@{secrets.token_hex(4)}"
-        workdir = self.workdir(stage, key)
+        workdir = self.workdir(stage, key, apart=apart)
         with waiting_lock(self._lock(slug), f"computes stage {stage}"), storage_errors(self.root):
             try:
                 temporary.mkdir(parents=True)
@@ -145,6 +147,8 @@ class StageStore:
                 writer = StageWriter(temporary, workdir, dict(meta or {}), existing)
                 started = time.perf_counter()
                 yield writer
+                if existing is None and apart:
+                    existing = self.find(stage, key)  # another may have been faster
                 if existing is None:
                     seconds = time.perf_counter() - started
                     manifest = _finish(temporary, stage, key, seconds, writer.meta)
@@ -156,9 +160,9 @@ class StageStore:
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
 
-    def workdir(self, stage: str, key: str) -> Path:
+    def workdir(self, stage: str, key: str, *, apart: str = "") -> Path:
         """Returns the scratch folder of a stage, which is there while the stage is not finished."""
-        return self.root / ".work" / _slug(stage, key)
+        return self.root / ".work" / (_slug(stage, key) + apart)
 
     def ensure(
         self,
@@ -167,6 +171,7 @@ class StageStore:
         compute: Callable[[StageWriter], None],
         *,
         meta: Mapping[str, Any] | None = None,
+        apart: str = "",
     ) -> tuple[StoredStage, bool]:
         """Finds a stage or computes it.
 
@@ -179,7 +184,7 @@ class StageStore:
         found = self.find(stage, key)
         if found is not None:
             return found, True
-        with self.stage(stage, key, meta) as writer:
+        with self.stage(stage, key, meta, apart=apart) as writer:
             if writer.existing is None:
                 compute(writer)
         assert writer.result is not None  # a clean exit sets it

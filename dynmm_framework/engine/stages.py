@@ -99,15 +99,20 @@ class Workbench:
     device: str
     workers: Workers = field(default_factory=Workers)
 
-    def run(self, stage: PlannedStage) -> None:
-        """Computes one stage and stores its result, or leaves nothing."""
+    def run(self, stage: PlannedStage, *, apart: str = "") -> None:
+        """Computes one stage and stores its result, or leaves nothing.
+
+        Args:
+            stage: The stage.
+            apart: See :meth:`.StageStore.stage`.
+        """
         work = _WORK[stage.kind]
 
         def compute(writer: StageWriter) -> None:
             writer.meta.update(work(self, stage, writer))
 
         meta = {"kind": stage.kind, "libraries": library_versions()}
-        self.store.ensure(stage.name, stage.key, compute, meta=meta)
+        self.store.ensure(stage.name, stage.key, compute, meta=meta, apart=apart)
 
     def folder(self, stage: PlannedStage) -> Path:
         """Returns the folder of a finished stage.

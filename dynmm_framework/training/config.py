@@ -9,8 +9,8 @@ from pydantic import Field, ValidationError, model_validator
 
 from dynmm_framework.config.blocks import Block
 
-FIXED: Final = ("epochs", "schedule")
-"""Settings that cannot change while a component is trained."""
+CHANGEABLE: Final = frozenset({"learning_rate", "weight_decay", "clip_norm", "batch_size"})
+"""Settings of the loop that can change while a component is trained."""
 
 
 class Change(Block):
@@ -19,15 +19,16 @@ class Change(Block):
     after: Annotated[int, Field(ge=1)]
     """Epochs that are trained before the change."""
     settings: Annotated[dict[str, Any], Field(min_length=1)]
-    """What changes: ``{learning_rate: 0.0003}``. Nothing that changes the shape of the model."""
+    """What changes: ``{learning_rate: 0.0003}``. Only settings of how the component learns."""
 
 
 class LoopConfig(Block):
     """Settings that every gradient-trained component shares; components override defaults."""
 
-    several_trainings: ClassVar[bool] = False
-    """Whether the component is trained in parts with epochs of their own, so that a schedule would
-    not say which of them it means."""
+    changeable: ClassVar[frozenset[str]] = CHANGEABLE
+    """Settings that can change while the component is trained: they decide how it learns, never the
+    shape of its weights, nor how it scores. Components add theirs. None if it is trained in parts
+    with epochs of their own, so that a schedule would not say which of them it means."""
 
     epochs: Annotated[int, Field(ge=1)] = 200
     """Most passes over the training data."""
@@ -58,7 +59,7 @@ class LoopConfig(Block):
 
     @model_validator(mode="after")
     def _schedule_is_right(self) -> Self:
-        if self.schedule and self.several_trainings:
+        if self.schedule and not self.changeable:
             raise ValueError("schedule: this component is trained in parts, and takes none")
         before = 0
         for change in self.schedule:
@@ -86,9 +87,9 @@ class LoopConfig(Block):
                 break
             yield config, change.after
             for name in change.settings:
-                if name in FIXED or name not in type(self).model_fields:
-                    why = "cannot change" if name in FIXED else "is no setting"
-                    raise ValueError(f"schedule: {name} {why}")
+                if name not in self.changeable:
+                    known = ", ".join(sorted(self.changeable))
+                    raise ValueError(f"schedule: {name} cannot change on the way, but {known} can")
             given |= change.settings
             try:
                 config = type(self).model_validate(given)

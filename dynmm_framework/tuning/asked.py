@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self, cast
 
-from ray.tune import Callback, TuneError
+from ray.tune import Callback
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
@@ -18,7 +17,7 @@ from dynmm_framework.tuning.schedulers import reason_of
 from dynmm_framework.tuning.trial import Order, Outcome
 
 MOST_FAILURES = 5
-"""Trials in a row whose worker ended before its first word, after which the search gives up."""
+"""Trials in a row that never got a worker, after which the search gives up."""
 
 
 _TELLING = ("because", "cause", "memory", "killed")
@@ -104,21 +103,18 @@ class Told(_Here, Callback):
         self.host, self.scheduler, self.began = host, scheduler, began
         self._numbers: dict[str, int] = {}
         self._last: dict[str, dict[str, Any]] = {}
+        self._started: set[str] = set()
         self._mute = 0
         self._error: DynmmError | None = None
 
-    @contextmanager
-    def errors(self) -> Iterator[None]:
-        """Raises the search's own errors as they were: Tune makes texts of them."""
-        try:
-            yield
-        except TuneError as error:
-            if self._error is None:
-                raise
-            raise self._error from error
-
     def on_step_end(self, iteration: int, trials: Sequence[Trial], **info: Any) -> None:
-        """Lets a person see how things stand."""
+        """Lets a person see how things stand.
+
+        Raises:
+            DynmmError: What a search cannot go on with.
+        """
+        if self._error is not None:
+            raise self._error
         self.host.look()
 
     def on_trial_start(
@@ -126,6 +122,8 @@ class Told(_Here, Callback):
     ) -> None:
         """Notes who is who, and what a member of a population goes on with."""
         self.began()
+        self._started.add(trial.trial_id)
+        self._mute = 0
         given = trial.config["seat"]
         if trial.trial_id not in self._numbers:
             self._numbers[trial.trial_id] = given["number"]
@@ -140,7 +138,6 @@ class Told(_Here, Callback):
         **info: Any,
     ) -> None:
         """Hands on an epoch, or what a trial gave."""
-        self._mute = 0
         self._last[trial.trial_id] = result
         number = self._numbers[trial.trial_id]
         if "outcome" in result:
@@ -160,26 +157,22 @@ class Told(_Here, Callback):
     def on_trial_error(
         self, iteration: int, trials: Sequence[Trial], trial: Trial, **info: Any
     ) -> None:
-        """Notes a trial whose workers were lost.
-
-        Raises:
-            StageError: If no worker has said a word for several trials.
-        """
+        """Notes a trial whose workers were lost, or that never got one."""
+        trial.run_metadata.pickled_error_filename = None  # its text is all that is ever read
         said = _said(trial)
-        silent = trial.trial_id not in self._last
-        if trial.trial_id in self._numbers:
-            times = "" if trial.num_failures <= 1 else f" {trial.num_failures} times"
-            reason = f"its worker was lost{times}: {said}"
-            outcome: Outcome = {"state": "failed", "reason": reason}
-            outcome["attempts"] = max(1, trial.num_failures)
-            self._end(trial, outcome)
-        self._mute = self._mute + 1 if silent else 0
+        started = trial.trial_id in self._started
+        times = "" if trial.num_failures <= 1 else f" {trial.num_failures} times"
+        lost = "its worker was lost" if started else "its worker could not be started"
+        outcome: Outcome = {"state": "failed", "reason": f"{lost}{times}: {said}"}
+        outcome["attempts"] = max(1, trial.num_failures)
+        self._numbers.setdefault(trial.trial_id, trial.config["seat"]["number"])
+        self._end(trial, outcome)
+        self._mute = 0 if started else self._mute + 1
         if self._mute >= MOST_FAILURES:
-            self._error = StageError(
+            self._error = self._error or StageError(
                 f"workers cannot be started: {said}",
                 hint="Every machine needs the same versions of dynmm and its plugins.",
             )
-            raise self._error
 
     def _end(self, trial: Trial, outcome: Outcome) -> None:
         number = self._numbers.pop(trial.trial_id)
@@ -187,9 +180,8 @@ class Told(_Here, Callback):
         told = {"stages": last.get("stages", []), **outcome}
         try:
             self.host.ended(number, cast(Outcome, told))
-        except DynmmError as error:  # such as a full disk
+        except DynmmError as error:  # such as a full disk; Tune would try the trial again
             self._error = error
-            raise
 
 
 def _said(trial: Trial) -> str:

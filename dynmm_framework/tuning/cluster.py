@@ -131,6 +131,8 @@ class RayTuneExecutor:
         Raises:
             StageError: If workers cannot be started.
         """
+        if host.over:
+            return
         from ray import tune
 
         from dynmm_framework.tuning.asked import Asked, Told, seats
@@ -174,12 +176,13 @@ class RayTuneExecutor:
             run_config=tune.RunConfig(
                 name="trials",
                 storage_path=str(self.folder.absolute()),
+                checkpoint_config=tune.CheckpointConfig(num_to_keep=4),
                 failure_config=tune.FailureConfig(max_failures=self.block.retries),
                 callbacks=[told],
                 verbose=0,
             ),
         )
-        with _quiet(host.seed), told.errors():
+        with _quiet(host.seed):
             tuner.fit()
 
     def _began(self) -> None:

@@ -265,6 +265,7 @@ class _Driver:
             known=self.known,
             waiting=waiting,
         )
+        self.given: dict[int, dict[str, Any]] = {}
         self.exhausted = False
         self.started = time.monotonic() - executor.startup_seconds  # which is not counted
         self.deadline = time.time() + self.block.time_budget if self.block.time_budget else 0.0
@@ -316,6 +317,7 @@ class _Driver:
             self.exhausted = True
             return None
         progress.running[number], progress.epochs[number] = params, []
+        self.given[number] = params
         progress.begun[number], progress.started[number] = time.monotonic(), now()
         self._write_running()
         self.look()
@@ -335,19 +337,20 @@ class _Driver:
     def ended(self, number: int, outcome: Outcome) -> None:
         progress = self.progress
         params = progress.running[number]
-        took = time.monotonic() - progress.begun.pop(number)
+        took = time.monotonic() - progress.begun[number]
         record = TrialRecord.model_validate(
             {
                 "seconds": round(took, 3),
                 "params": params,
                 **outcome,
                 "number": number,
-                "epochs": progress.epochs.pop(number),
+                "epochs": progress.epochs[number],
                 "started": progress.started[number],
             }
         )
         self.folder.add(record)
-        del progress.running[number]
+        for told in (progress.running, progress.begun, progress.epochs, self.given):
+            del told[number]
         progress.trials[number] = record  # whatever running.json still says of it
         self.sampler.tell(record)
         self.look()
@@ -358,7 +361,7 @@ class _Driver:
 
     def _write_running(self) -> None:
         """Notes what runs, and what an earlier sitting had begun and has not had its turn yet."""
-        self.folder.write_running({**self.progress.running, **self.again})
+        self.folder.write_running({**self.given, **self.again})
 
     def _seconds(self) -> float:
         """Returns the time since the search began, without that of starting workers."""
@@ -371,7 +374,8 @@ class _Driver:
             self.folder,
             self._manifest(status),
             list(self.progress.trials.values()),
-            importance=self.sampler.importance(),
+            # Of a schedule no single setting can be said to have done it.
+            importance={} if self.block.scheduler.name == "pbt" else self.sampler.importance(),
         )
         self.look()
         return manifest

@@ -18,7 +18,7 @@ import numpy as np
 from dynmm_framework.config.load import LoadedPipeline
 from dynmm_framework.config.search import Dimension, SearchBlock
 from dynmm_framework.errors import Problem
-from dynmm_framework.training.config import FIXED, LoopConfig
+from dynmm_framework.training.config import LoopConfig
 
 SCHEDULE = "schedule"
 
@@ -32,24 +32,29 @@ def population_problems(loaded: LoadedPipeline, block: SearchBlock) -> list[Prob
         message = "pbt: a stream's adapter is not trained in epochs; leave the scheduler out"
         return [Problem(message, path="search.scheduler")]
     config = loaded.configs[label]
-    if not isinstance(config, LoopConfig) or config.several_trainings:
+    if not isinstance(config, LoopConfig) or not config.changeable:
         message = f"pbt: {label} is not trained in one sequence of epochs"
         return [Problem(message, path="search.scheduler")]
     problems = []
     if config.schedule:
         message = "pbt finds the schedule; leave this one out"
         problems.append(Problem(message, path=f"{root}.config.{SCHEDULE}"))
-    if block.scheduler.interval >= config.epochs:
-        message = f"{block.scheduler.interval} epochs are all that {label} is trained for"
-        problems.append(Problem(message, path="search.scheduler.interval"))
+    for name in ("interval", "grace"):
+        if getattr(block.scheduler, name) >= config.epochs:
+            message = f"nothing would ever change: {label} has no more than {config.epochs} epochs"
+            problems.append(Problem(message, path=f"search.scheduler.{name}"))
+    if block.time_budget is not None:
+        message = "pbt trains all members to the end; set epochs and trials instead"
+        problems.append(Problem(message, path="search.time_budget"))
     if block.sampler == "grid":
         problems.append(Problem("pbt has no grid; write random or tpe", path="search.sampler"))
     if block.trials < 2:
         problems.append(Problem("pbt needs a population of 2 at least", path="search.trials"))
     for path, dimension in loaded.space.items():
         block_path, _, name = path.rpartition(".")
-        if block_path != f"{root}.config" or name in FIXED:
-            message = f"pbt: cannot change while {label} is trained; search over {root}.config"
+        if block_path != f"{root}.config" or name not in config.changeable:
+            known = ", ".join(sorted(config.changeable))
+            message = f"pbt: cannot change while {label} is trained; {root}.config can in {known}"
             problems.append(Problem(message, path=f"search.space.{path}"))
         elif dimension.when:
             message = "pbt: a setting changes on the way, so nothing can depend on another"

@@ -142,7 +142,7 @@ def _population(
         custom_explore_fn=within,
         log_config=False,
         require_attrs=False,  # stages before the one that is judged report other things
-        synch=True,  # whoever is faster has no say: the same seed finds the same
+        synch=False,  # nobody waits, so nobody waits for one who is gone
         **followed,
     )
 

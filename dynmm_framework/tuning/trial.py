@@ -79,12 +79,14 @@ class Course:
     """How far a trial is, for those who run it.
 
     Attributes:
+        member: Names it among a population; empty if there is none.
         stages: Its finished stages.
         stage: Name of the stage that the search judges, once that has begun.
         folder: Where that stage keeps its checkpoints.
         source: Checkpoints of another training that it goes on from.
     """
 
+    member: str = ""
     stages: list[dict[str, Any]] = field(default_factory=list)
     stage: str = ""
     folder: Path | None = None
@@ -233,10 +235,13 @@ def _run(order: Order, course: Course, surroundings: Surroundings, report: Repor
 
     stages = list(stages_to_validate(bench.plan))
     for stage in stages:
+        apart = ""
         if stage is stages[-1]:
-            course.begin(stage.name, bench.store.workdir(stage.name, stage.key))
+            # Two members of a population may have the same settings for a while.
+            apart = f"@{course.member}" if course.member else ""
+            course.begin(stage.name, bench.store.workdir(stage.name, stage.key, apart=apart))
         if not stage.cached:
-            bench.run(stage)
+            bench.run(stage, apart=apart)
         course.stages.append({"name": stage.name, "key": stage.key, "cached": stage.cached})
     names = [name for name in order["objectives"] if name != LATENCY]
     found = validate(bench, names, latency=LATENCY in order["objectives"])

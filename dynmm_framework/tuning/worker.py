@@ -25,6 +25,9 @@ from dynmm_framework.tuning.trial import Course, Order, Outcome, Place, run_tria
 
 LINEAGE_FILE = "lineage.json"
 WEIGHTS_FOLDER = "checkpoints"
+LAPSE_SECONDS = 30.0
+"""How long a trial waits to be asked for its next epoch. Ray Tune keeps a worker whose trial it has
+stopped for the next one, and until then the trial must not hold what others may wait for."""
 
 
 class Steps:
@@ -41,6 +44,11 @@ class Steps:
         self._ending = False
         self._thread = threading.Thread(target=self._run, name="trial", daemon=True)
         self.over = False
+
+    @property
+    def lapsed(self) -> bool:
+        """Whether the work was ended because nobody asked for more."""
+        return self._ending and not self._thread.is_alive()
 
     def next(self) -> Epoch | Outcome:
         """Lets the work go on, and returns its next epoch, or in the end its outcome."""
@@ -62,12 +70,13 @@ class Steps:
             outcome = self._work(self._report)
         except BaseException as error:  # whatever it is, who asks must not wait for ever
             outcome = {"state": "failed", "reason": describe(error)}
-        self.over = True
+        self.over = not self._ending
         self._told.put(outcome)
 
     def _report(self, epoch: Epoch) -> None:
-        self._told.put(epoch)
-        self._go.acquire()
+        if not self._ending:
+            self._told.put(epoch)
+            self._ending = not self._go.acquire(timeout=LAPSE_SECONDS) or self._ending
         if self._ending:
             raise StoppedError("stopped after its last epoch")
 
@@ -106,15 +115,19 @@ class TrialWorker(Trainable):
 
     def step(self) -> dict[str, Any]:
         """Returns the trial's next epoch, or in the end what it gave."""
-        if self._steps is None:
+        if self._steps is None or self._steps.lapsed:  # it goes on from the last checkpoint
             self._steps = Steps(self._work)
         found = self._steps.next()
+        if "state" in found and not self._steps.over:  # it lapsed at this very moment
+            self._steps = None
+            return self.step()
         if self._steps.over:
             return {"done": True, "outcome": {**found, "params": self._lineage.params()}}
         epoch: Epoch = found  # type: ignore[assignment]
         result: dict[str, Any] = {"reported": epoch, "stages": self._course.stages}
-        if self._counts(epoch):
+        if epoch["stage"] == self._course.stage:
             self._epoch = epoch["epoch"]
+        if self._counts(epoch):
             result |= {"kind": kind_of(epoch), "epoch": epoch["epoch"], "value": epoch["value"]}
         return result
 
@@ -145,7 +158,7 @@ class TrialWorker(Trainable):
         settle(self._place)  # Tune moves into a folder of its own
         self._seat = config["seat"]
         self._lineage = Lineage(self._seat["params"])
-        self._course = Course()
+        self._course = Course(self.trial_id if self._template["population"] else "")
         self._epoch = 0
         self._steps = None
 

@@ -69,8 +69,8 @@ def test_legs_are_the_settings_in_their_order():
             "after 6 epochs, and there are only",
         ),
         ([SLOWER, SLOWER], "every change comes after more epochs than the last"),
-        ([{"after": 1, "settings": {"epochs": 3}}], "epochs cannot change"),
-        ([{"after": 1, "settings": {"learning": 3}}], "learning is no setting"),
+        ([{"after": 1, "settings": {"epochs": 3}}], "epochs cannot change on the way, but batch"),
+        ([{"after": 1, "settings": {"average": 0.9}}], "average cannot change on the way"),
         ([{"after": 1, "settings": {"learning_rate": -1}}], "after 1 epochs learning_rate: Input"),
         ([{"after": 1, "settings": {}}], "at least 1 item"),
     ],
@@ -82,7 +82,7 @@ def test_what_cannot_change_is_refused(changes, said):
 
 def test_a_component_in_parts_takes_no_schedule():
     class Parts(LoopConfig):
-        several_trainings = True
+        changeable = frozenset()
 
     Parts()
     with pytest.raises(ValidationError, match="trained in parts, and takes none"):

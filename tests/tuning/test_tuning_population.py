@@ -88,11 +88,14 @@ def test_what_cannot_change_on_the_way_is_refused_before_anything_starts(refused
     other = {"encoders": {"text": "tfidf_text"}, "align": "joint_alignment"}
     text = refused(blocks=other)
     assert f"search.space.{RATE}: pbt: cannot change while joint_alignment is trained" in text
-    assert "search over align.config" in text
+    assert "align.config can in align_weight, batch_size" in text
     assert "cannot change while" in refused(space={"backbone.config.epochs": [10, 20]})
     conditional = {RATE: [0.1, 0.2], DROP: {"choice": [0.1, 0.2], "when": {RATE: 0.1}}}
     assert "nothing can depend on another" in refused(space=conditional)
-    assert "10 epochs are all" in refused(scheduler={"name": "pbt", "interval": 10})
+    assert "no more than 10 epochs" in refused(scheduler={"name": "pbt", "interval": 10})
+    assert "search.scheduler.grace" in refused(scheduler={"name": "pbt", "grace": 10})
+    assert "pbt trains all members to the end" in refused(time_budget=60)
+    assert "cannot change while" in refused(space={"backbone.config.hidden_size": [8, 16]})
     assert "pbt has no grid" in refused(sampler="grid", space={RATE: [0.1, 0.2]})
     assert "a population of 2 at least" in refused(trials=1)
     schedule = [{"after": 2, "settings": {"dropout": 0.1}}]

@@ -324,6 +324,28 @@ def test_ctrl_c_leaves_what_is_finished_and_resume_goes_on(load, tmp_path, catal
     assert len(more.trials) == 7
 
 
+def test_what_was_cut_off_is_not_lost_by_another_interruption(load, tmp_path):
+    loaded = load(space={QUALITY: [0.1, 0.5, 0.9]}, sampler="random", trials=5)
+    found = tune(
+        load(space={QUALITY: [0.1, 0.5, 0.9]}, sampler="random", trials=2), runs_dir=tmp_path
+    )
+    path = found.folder / "running.json"
+    cut_off = {"3": {QUALITY: 0.9}, "4": {QUALITY: 0.1}, "5": {"of.another.search": 1}}
+    path.write_text(json.dumps(cut_off))
+
+    def interrupted(order, surroundings, report):
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dynmm_framework.tuning.local.run_trial", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            tune(loaded, runs_dir=tmp_path, resume=True)
+    assert json.loads(path.read_text()) == {"3": {QUALITY: 0.9}, "4": {QUALITY: 0.1}}
+    again = tune(loaded, runs_dir=tmp_path, resume=True, test=False)
+    assert [t.number for t in again.trials] == [1, 2, 3, 4, 5]
+    assert [t.params[QUALITY] for t in again.trials[2:4]] == [0.9, 0.1]
+
+
 def test_a_search_in_progress_is_not_taken_over(load, tmp_path):
     loaded = load(trials=1)
     found = tune(loaded, runs_dir=tmp_path, test=False)

@@ -41,7 +41,7 @@ class ALLMRecConfig(LoopConfig):
     stage stand under ``matching``.
     """
 
-    several_trainings = True
+    changeable = frozenset()
 
     llm: LanguageModelRef = LanguageModelRef(name="smollm2_135m")
     """The frozen language model (paper: OPT-6.7B)."""

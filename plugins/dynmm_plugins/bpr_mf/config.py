@@ -6,11 +6,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from dynmm_framework.training.config import LoopConfig
+from dynmm_framework.training.config import CHANGEABLE, LoopConfig
 
 
 class BPRMFConfig(LoopConfig):
     """Settings of BPR-MF."""
+
+    changeable = CHANGEABLE | {"regularisation"}
 
     dim: Annotated[int, Field(ge=1)] = 64
     """Width of the vectors, without the bias; the paper tries 8 to 128."""

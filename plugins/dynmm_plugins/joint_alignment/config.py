@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, model_validator
 
-from dynmm_framework.training.config import LoopConfig
+from dynmm_framework.training.config import CHANGEABLE, LoopConfig
 
 Weight = Annotated[float, Field(ge=0)]
 Width = Annotated[int, Field(ge=1)]
@@ -34,6 +34,14 @@ PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
 
 class JointAlignmentConfig(LoopConfig):
     """Settings of joint alignment; each part can be switched off for an ablation."""
+
+    changeable = CHANGEABLE | {
+        "align_weight",
+        "modality_dropout",
+        "rank_weight",
+        "reconstruction_weight",
+        "temperature",
+    }
 
     preset: Literal["default", "dynmm", "paper", "paper_pairs", "a_llmrec"] = "default"
     """``default`` is what worked in trials; ``dynmm`` the same, 256 wide, with all losses;

@@ -6,11 +6,13 @@ from typing import Annotated
 
 from pydantic import Field
 
-from dynmm_framework.training.config import LoopConfig
+from dynmm_framework.training.config import CHANGEABLE, LoopConfig
 
 
 class LightGCNConfig(LoopConfig):
     """Settings of LightGCN. The defaults are the authors', early stopping excepted."""
+
+    changeable = CHANGEABLE | {"regularisation"}
 
     dim: Annotated[int, Field(ge=1)] = 64
     """Width of the embeddings; 64 in the paper."""

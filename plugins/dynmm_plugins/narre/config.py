@@ -6,11 +6,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from dynmm_framework.training.config import LoopConfig
+from dynmm_framework.training.config import CHANGEABLE, LoopConfig
 
 
 class NARREConfig(LoopConfig):
     """Settings of NARRE."""
+
+    changeable = CHANGEABLE | {"dropout", "regularisation"}
 
     objective: Literal["ranking", "rating"] = "ranking"
     """``ranking`` tells an item that a user chose from one that it did not (BPR); ``rating``

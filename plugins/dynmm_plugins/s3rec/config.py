@@ -50,7 +50,7 @@ class PretrainingConfig(Block):
 class S3RecConfig(LoopConfig):
     """Settings of S3-Rec; those of the loop are fine-tuning's."""
 
-    several_trainings = True
+    changeable = frozenset()
 
     pretraining: PretrainingConfig = PretrainingConfig()
     """The first phase."""

@@ -6,13 +6,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from dynmm_framework.training.config import LoopConfig
+from dynmm_framework.training.config import CHANGEABLE, LoopConfig
 
 Probability = Annotated[float, Field(ge=0, lt=1)]
 
 
 class SASRecConfig(LoopConfig):
     """Settings of SASRec; the defaults reproduce its published result on Amazon Beauty."""
+
+    changeable = CHANGEABLE | {"attention_dropout", "dropout", "n_negatives"}
 
     batch_size: Annotated[int, Field(ge=1)] = 256
     """Training rows, that is user sequences, in one step (paper: 128)."""

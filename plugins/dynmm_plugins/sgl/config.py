@@ -6,11 +6,13 @@ from typing import Annotated
 
 from pydantic import Field
 
-from dynmm_framework.training.config import LoopConfig
+from dynmm_framework.training.config import CHANGEABLE, LoopConfig
 
 
 class SGLConfig(LoopConfig):
     """Settings of SGL with edge dropout. The defaults are the authors', early stopping excepted."""
+
+    changeable = CHANGEABLE | {"edge_drop", "regularisation", "ssl_weight", "temperature"}
 
     dim: Annotated[int, Field(ge=1)] = 64
     """Width of the embeddings (paper: 64)."""

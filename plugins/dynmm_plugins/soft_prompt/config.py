@@ -8,7 +8,7 @@ from pydantic import Field
 
 from dynmm_framework.config.parts import LanguageModelRef
 from dynmm_framework.language.wording import PromptTemplate
-from dynmm_framework.training.config import LoopConfig
+from dynmm_framework.training.config import CHANGEABLE, LoopConfig
 
 Count = Annotated[int, Field(ge=0)]
 Width = Annotated[int, Field(ge=1)]
@@ -16,6 +16,8 @@ Width = Annotated[int, Field(ge=1)]
 
 class SoftPromptConfig(LoopConfig):
     """Settings of the soft prompt; those of the loop train projectors and head."""
+
+    changeable = CHANGEABLE | {"faith_weight", "nlp_weight"}
 
     llm: LanguageModelRef = LanguageModelRef(name="smollm2_135m")
     """The frozen language model."""

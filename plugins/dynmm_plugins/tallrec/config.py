@@ -12,7 +12,7 @@ from dynmm_framework.config.blocks import Block
 from dynmm_framework.config.parts import LanguageModelRef, RecommenderRef
 from dynmm_framework.config.protocols import LIKED_ABOVE
 from dynmm_framework.language.wording import Opening
-from dynmm_framework.training.config import LoopConfig
+from dynmm_framework.training.config import CHANGEABLE, LoopConfig
 
 
 class TALLRecTemplate(Block):
@@ -47,6 +47,8 @@ class TALLRecTemplate(Block):
 
 class TALLRecConfig(LoopConfig):
     """Settings of TALLRec; the defaults are the paper's."""
+
+    changeable = CHANGEABLE | {"dropout"}
 
     llm: LanguageModelRef = LanguageModelRef(name="smollm2_135m")
     """The language model; it stays as it is, and the adapters are this recommender's own."""

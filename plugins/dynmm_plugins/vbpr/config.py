@@ -6,11 +6,13 @@ from typing import Annotated
 
 from pydantic import Field
 
-from dynmm_framework.training.config import LoopConfig
+from dynmm_framework.training.config import CHANGEABLE, LoopConfig
 
 
 class VBPRConfig(LoopConfig):
     """Settings of VBPR."""
+
+    changeable = CHANGEABLE | {"projection_regularisation", "regularisation"}
 
     dim: Annotated[int, Field(ge=1)] = 64
     """Width of the collaborative factors; 10 in the paper."""
