@@ -157,14 +157,20 @@ def live_recommender(
     from dynmm_framework.online.recommender import OnlineRecommender
 
     split = run_split(run)
-    session = make_session(stream_parts(run, split, seed=seed), [OWN], kept=KEPT)
+    parts = stream_parts(run, split, seed=seed)
+    session = make_session(parts, [OWN], kept=KEPT)
     resumed = checkpoint is not None and Path(checkpoint).is_file()
     if not resumed:
         begin(session, split, everything=True)
     items = run.dataset.items
     titles = items["title"].to_pylist() if "title" in items.column_names else ()
     vocabulary = Vocabulary(items["id"].to_pylist(), run.dataset.users["id"].to_pylist())
-    recommender = OnlineRecommender(session, vocabulary, titles=titles)
+    explainer = None
+    if Pipeline.model_validate(run.manifest.pipeline).extractors:
+        from dynmm_framework.engine.live_evidence import LiveEvidence
+
+        explainer = LiveEvidence(run, parts.model, seed=seed)
+    recommender = OnlineRecommender(session, vocabulary, titles=titles, explainer=explainer)
     if resumed and checkpoint is not None:
         recommender.load(checkpoint, identity=run.id)
     return recommender
@@ -177,8 +183,8 @@ def _new_backbone(run: Run, pipeline: Pipeline, seed: int) -> Any:
     model = run.components.config_model(component)
     config = model.model_validate(pipeline.recommenders[label].config)
     curve = run.training.get(label, {}).get(str(seed), [])
-    name = f"valid/{pipeline.evaluate.monitor}"
-    family = pipeline.evaluate.monitor.partition("@")[0]
+    name = pipeline.evaluate.monitor
+    family = name.partition("@")[0]
     sign = 1 if run.metrics["higher_is_better"].get(family, True) else -1
     measured = [epoch for epoch in curve if name in epoch]
     if measured and "epochs" in model.model_fields:

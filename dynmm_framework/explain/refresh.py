@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from dynmm_framework.config.evidence import RefreshBlock
 from dynmm_framework.config.windows import WindowRule
@@ -11,6 +15,7 @@ from dynmm_framework.data.tables import Interactions
 from dynmm_framework.data.windows import Events, Windower
 from dynmm_framework.errors import PluginError
 from dynmm_framework.explain.source import EvidenceSource
+from dynmm_framework.protocols import Retriever, State
 
 
 @dataclass
@@ -35,6 +40,20 @@ class _Waiting:
         seconds = WindowRule.parse(self.rule.age or "").seconds
         newest = int(self.events.times.max(initial=self.newest))
         return newest - self.newest >= seconds
+
+    def get_state(self) -> State:
+        events = self.events
+        numbers = np.asarray([self.newest, self.windows], np.int64)
+        return {
+            "numbers": numbers,
+            "users": events.users,
+            "items": events.items,
+            "times": events.times,
+        }
+
+    def load_state(self, state: State) -> None:
+        self.newest, self.windows = map(int, state["numbers"])
+        self.events = Events.of(state["users"], state["items"], state["times"])
 
 
 class FreshEvidence:
@@ -88,15 +107,51 @@ class FreshEvidence:
         Returns:
             The names of the extractors that were refreshed, once for each time.
         """
+        return [name for found in self._windower.push(events) for name in self.learn(found.events)]
+
+    def flush(self) -> list[str]:
+        """Closes the open window, if it holds anything; returns as :meth:`push`."""
+        return [name for found in self._windower.flush() for name in self.learn(found.events)]
+
+    def learn(self, events: Events) -> list[str]:
+        """Takes a window that a stream has closed, in place of :meth:`push`; returns as it."""
         done: list[str] = []
-        for window in self._windower.push(events):
-            known = window.events.take(window.events.items < self._n_items)
-            for name, waiting in self._waiting.items():
-                waiting.take(known)
-                if waiting.is_due:
-                    self._refresh(waiting)
-                    done.append(name)
+        known = events.take(events.items < self._n_items)
+        for name, waiting in self._waiting.items():
+            waiting.take(known)
+            if waiting.is_due:
+                self._refresh(waiting)
+                done.append(name)
         return done
+
+    def get_state(self) -> State:
+        """Returns what came after training: what was refreshed by it, and what waits."""
+        parts = {"windower": self._windower.get_state()}
+        for name, waiting in self._waiting.items():
+            parts[f"waiting.{name}"] = waiting.get_state()
+            parts[f"extractor.{name}"] = self.source.extractors[name].get_state()
+        numbers = np.asarray([self.refreshed, self._n_users], np.int64)
+        named = {f"{part}.{key}": array for part in parts for key, array in parts[part].items()}
+        return {"numbers": numbers, **named}
+
+    def load_state(self, state: Mapping[str, NDArray[Any]], *, base: Retriever) -> None:
+        """Restores what :meth:`get_state` returned.
+
+        Args:
+            state: The state.
+            base: What the extractors stand on.
+        """
+
+        def part(name: str) -> dict[str, NDArray[Any]]:
+            prefix = f"{name}."
+            return {key[len(prefix) :]: state[key] for key in state if key.startswith(prefix)}
+
+        self.refreshed, self._n_users = map(int, state["numbers"])
+        self._windower.load_state(part("windower"))
+        for name, waiting in self._waiting.items():
+            waiting.load_state(part(f"waiting.{name}"))
+            self.source.extractors[name].load_state(part(f"extractor.{name}"))
+            self.source.extractors[name].attach(base)
 
     def _refresh(self, waiting: _Waiting) -> None:
         events = waiting.events

@@ -25,7 +25,7 @@ class OnlineConfig(Block):
     """Windows in which an item must have had an event to be corrected (paper: 1)."""
     recent_users: bool = False
     """Summarise users by the last window (paper) instead of by their history."""
-    steps: Count = 10
+    steps: Count = 5
     """Steps of learning after each window; 0 never learns."""
     batch: Size = 1024
     """Most events of a window in one step; of a longer window as many are drawn."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -108,6 +109,15 @@ class Lesson:
 
     def __len__(self) -> int:
         return len(self.targets)
+
+    @cached_property
+    def masked(self) -> NDArray[np.int64]:
+        """Places of the known items, targets excepted, among flat scores of ``(n, n_items)``."""
+        known = self.people.known
+        rows, items = known.rows.astype(np.int64), known.items.astype(np.int64)
+        others = items != self.targets[rows]
+        places: NDArray[np.int64] = rows[others] * known.n_items + items[others]
+        return places
 
     def take(self, rows: NDArray[Any]) -> Lesson:
         """Returns the chosen events, with the same summary."""

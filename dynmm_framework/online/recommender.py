@@ -2,129 +2,53 @@
 
 from __future__ import annotations
 
-import copy
 import threading
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from dynmm_framework.data.tables import Histories
-from dynmm_framework.errors import DataError
+from dynmm_framework.data.windows import Events
+from dynmm_framework.errors import ArtifactError, DataError
 from dynmm_framework.evaluation.topk import largest
 from dynmm_framework.online.checkpoint import load_session, save_session
-from dynmm_framework.online.histories import HistoryStore
 from dynmm_framework.online.intake import Vocabulary, read_record
-from dynmm_framework.online.lesson import People, profiles_of
-from dynmm_framework.online.memory import FrozenBase, Scene
-from dynmm_framework.online.priors import DecayedTransitions
+from dynmm_framework.online.memory import below
 from dynmm_framework.online.ranks import mask
 from dynmm_framework.online.reports import WindowReport
 from dynmm_framework.online.session import Session
-from dynmm_framework.online.strategies import Fusion, Weights
-from dynmm_framework.protocols import FloatArray, IntArray, UserCorrection
+from dynmm_framework.online.snapshot import Snapshot
+from dynmm_framework.protocols import FloatArray, IntArray, State
 from dynmm_framework.specs import did_you_mean
 
-
-@dataclass(frozen=True, eq=False)
-class Snapshot:
-    """All that is needed to recommend, as it was at one moment; nothing in it ever changes.
-
-    Attributes:
-        number: How many updates there were before.
-        base: The frozen base.
-        weights: Of the priors.
-        strength: λ, the part of the correction that is served.
-        table: Corrected latents of all items, ``(n_items, d)``; ``None`` without an adapter.
-        users: Corrects users; ``None`` without an adapter.
-        histories: Of all users, up to the last closed window.
-        pending: Of users with events in the open window, these.
-        recent: Histories within the last window, for adapters that read them; else ``None``.
-        popularity: log(decayed events + 1), ``(n_items,)``.
-        transitions: The decayed transitions.
-    """
-
-    number: int
-    base: FrozenBase
-    weights: Weights
-    strength: float
-    table: Tensor | None
-    users: UserCorrection | None
-    histories: HistoryStore
-    pending: HistoryStore
-    recent: HistoryStore | None
-    popularity: FloatArray
-    transitions: DecayedTransitions
-
-    @classmethod
-    def of(cls, session: Session, number: int) -> Snapshot:
-        """Copies what the first strategy of a session serves."""
-        fusion = next(iter(session.strategies.values()))
-        assert isinstance(fusion, Fusion)
-        memory = session.memory
-        learner = fusion.learner
-        table = users = None
-        if learner is not None and fusion.strength:
-            table = torch.from_numpy(
-                learner.adapter.correct_items(
-                    learner.summary_of({span: memory.summary(span) for span in memory.spans})
-                ).copy()
-            )
-            users = learner.adapter.user_correction()
-        return cls(
-            number=number,
-            base=session.base,
-            weights=fusion.weights,
-            strength=fusion.strength,
-            table=table,
-            users=users,
-            histories=memory.histories.copy(),
-            pending=_pending(session),
-            recent=memory.recent if memory.recent_users else None,
-            popularity=memory.popularity.log(),
-            transitions=copy.copy(memory.transitions),  # its matrices are replaced, not written
-        )
-
-    def noticed(self, session: Session, number: int) -> Snapshot:
-        """Returns the same with the events of the open window, which nothing is learned from."""
-        return replace(self, number=number, pending=_pending(session))
-
-    def scores(self, users: IntArray) -> tuple[Tensor, Histories]:
-        """Returns scores ``(n, n_items)`` and the histories by which they were made."""
-        known = self.histories.of(users).append(self.pending.of(users))
-        return self.scores_of(known, users), known
-
-    def scores_of(self, known: Histories, users: IntArray) -> Tensor:
-        """Scores all items for histories, ``(n, n_items)``."""
-        vectors = self.base.users(known)
-        people = People(vectors, profiles_of(known, self.base.items), known.lengths > 0, known)
-        if self.recent is not None:
-            people = people.lately(self.recent.of(users), self.base.items)
-        scene = Scene(
-            self.base,
-            {},
-            people,
-            None,
-            np.empty(0, np.int32),
-            self.popularity,
-            self.transitions,
-        )
-        scores = self.weights(scene)
-        if self.table is not None and self.users is not None:
-            scores.addmm_(scene.vectors, self.base.table.T, alpha=-self.strength)
-            corrected = torch.from_numpy(self.users(people))
-            scores.addmm_(corrected, self.table.T, alpha=self.strength)
-        return scores
+_EVIDENCE = "evidence"
 
 
-def _pending(session: Session) -> HistoryStore:
-    store = HistoryStore(session.base.n_items, longest=session.config.history)
-    store.extend(session.windower.pending)
-    return store
+class Explains(Protocol):
+    """Explains what is recommended, and learns from the same windows."""
+
+    def learn(self, events: Events) -> object:
+        """Takes the events of a window that was learned."""
+        ...
+
+    def explain(
+        self,
+        user: str,
+        history: Histories,
+        items: IntArray,
+        scores: FloatArray,
+        *,
+        ranks: Sequence[int],
+    ) -> list[dict[str, Any]]:
+        """Explains items ``(1, k)`` to a user with a history ``(1)``."""
+        ...
+
+    def get_state(self) -> State: ...
+
+    def load_state(self, state: Mapping[str, NDArray[Any]]) -> None: ...
 
 
 class OnlineRecommender:
@@ -132,7 +56,7 @@ class OnlineRecommender:
 
     :meth:`update` works on the session alone; when it is done, one assignment swaps the snapshot
     that :meth:`recommend` reads. A reader therefore sees all of an update or nothing of it, and
-    waits for no lock.
+    waits for no lock. Explanations do wait for an update: evidence is brought up to date in place.
 
     Example::
 
@@ -144,12 +68,19 @@ class OnlineRecommender:
         session: A session that has begun; its first strategy is served.
         vocabulary: Identifiers of items and users.
         titles: Titles of items, for lists; empty for none.
+        explainer: Explains; ``None`` without evidence.
     """
 
     def __init__(
-        self, session: Session, vocabulary: Vocabulary, *, titles: Sequence[str | None] = ()
+        self,
+        session: Session,
+        vocabulary: Vocabulary,
+        *,
+        titles: Sequence[str | None] = (),
+        explainer: Explains | None = None,
     ) -> None:
-        self._session, self._vocabulary = session, vocabulary
+        self._session, self._vocabulary, self._explainer = session, vocabulary, explainer
+        session.heard = None if explainer is None else explainer.learn
         self._items = list(vocabulary.items)
         self._titles = list(titles)
         self._lock = threading.Lock()
@@ -249,6 +180,63 @@ class OnlineRecommender:
             if item >= 0
         ]
 
+    def explain(
+        self, user: str, items: Iterable[str] | None = None, *, k: int = 3
+    ) -> list[dict[str, Any]]:
+        """Explains what is recommended now, by evidence as new as its rules of refresh say.
+
+        Args:
+            user: The identifier of a user with a history.
+            items: Items to explain; the best recommendations by default.
+            k: Number of recommendations, without ``items``.
+
+        Returns:
+            Records as of :meth:`~dynmm_framework.engine.results.Run.explain`; scores and ranks are
+            of the moment.
+
+        Raises:
+            ArtifactError: If the run's pipeline has no ``evidence``.
+            DataError: If an item does not exist or is the user's already, the user has no history,
+                or ``k`` is less than 1.
+        """
+        if self._explainer is None:
+            raise ArtifactError(
+                "this recommender has no evidence: the run's pipeline names no extractors",
+                hint="Add them, such as evidence: [cf_neighbours, trend], and run it again.",
+            )
+        wanted = None
+        if items is not None and not isinstance(items, str):
+            wanted = list(dict.fromkeys(self._given(items)))
+        if k < 1 or isinstance(items, str) or wanted == []:
+            raise DataError("explain() takes a user, a list of items if any, and k >= 1")
+        with self._lock:
+            numbers = np.asarray([self._vocabulary.user(str(user))], np.int32)
+            scores, known = self._snapshot.scores(numbers)
+            if not known.lengths[0]:
+                raise DataError(
+                    f"user {user!r} has no history: there is nothing that a recommendation could"
+                    " rest on",
+                    hint="Name a user who has chosen something.",
+                )
+            mask(scores, known)
+            depth = min(k, len(self._items)) if wanted is None else len(self._items)
+            values, columns = (found.numpy() for found in largest(scores, depth))
+            place_of = {item: place for place, item in enumerate(columns[0].tolist()) if item >= 0}
+            if taken := [item for item in wanted or () if item not in place_of]:
+                raise DataError(
+                    f"user {user!r} has chosen item {self._items[taken[0]]!r} already: it is not"
+                    " recommended",
+                    hint="Name an item that the user does not have.",
+                )
+            places = [place_of[item] for item in (place_of if wanted is None else wanted)]
+            return self._explainer.explain(
+                str(user),
+                known,
+                columns[:, places],
+                values[:, places],
+                ranks=[place + 1 for place in places],
+            )
+
     def save(self, path: Path | str, *, identity: str = "") -> None:
         """Writes a checkpoint; see :mod:`dynmm_framework.online.checkpoint`.
 
@@ -256,7 +244,11 @@ class OnlineRecommender:
             ArtifactError: If it cannot be written.
         """
         with self._lock:
-            save_session(path, self._session, identity=identity, more=self._vocabulary.get_state())
+            more = dict(self._vocabulary.get_state())
+            if self._explainer is not None:
+                evidence = self._explainer.get_state()
+                more |= {f"{_EVIDENCE}.{name}": array for name, array in evidence.items()}
+            save_session(path, self._session, identity=identity, more=more)
 
     def load(self, path: Path | str, *, identity: str = "") -> int:
         """Goes on from a checkpoint; returns how many events of the stream it has taken in.
@@ -267,6 +259,8 @@ class OnlineRecommender:
         with self._lock:
             more = load_session(path, self._session, identity=identity)
             self._vocabulary.load_state(more)
+            if self._explainer is not None:
+                self._explainer.load_state(below(more, _EVIDENCE))
             self._updates += 1
             self._snapshot = Snapshot.of(self._session, self._updates)
             return self._session.offset

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -71,6 +71,7 @@ class Session:
         self.probe = Probe()
         self.before: dict[str, Values] = {}  # of every event of the probe, before the stream
         self.cost: dict[str, float] = dict.fromkeys(self.strategies, 0.0)  # processor seconds
+        self.heard: Callable[[Events], object] | None = None  # told of what was learned
         self._boost = 0
 
     def begin(self, offline: Events, held_out: Events) -> None:
@@ -220,6 +221,8 @@ class Session:
             self.cost[name] += time.process_time() - started
             self.cost[name] += spent.get(id(getattr(strategy, "learner", None)), 0.0)
         self.memory.learn(window, scene.people.known)
+        if self.heard is not None:
+            self.heard(window.events)
         self.events += len(window.events)
         return losses[0] if losses else {}
 

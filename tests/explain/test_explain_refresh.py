@@ -26,9 +26,19 @@ class Ageing:
 
     def __init__(self) -> None:
         self.given: list[Interactions] = []
+        self.restored: Any = None
 
     def refresh(self, recent: Interactions) -> None:
         self.given.append(recent)
+
+    def get_state(self) -> dict[str, Any]:
+        return {"given": np.asarray(len(self.given))}
+
+    def load_state(self, state: Any) -> None:
+        self.restored = int(state["given"])
+
+    def attach(self, base: Any) -> None:
+        self.restored = (self.restored, base)
 
 
 def fresh(extractor: Any, rule: dict[str, Any], *, window: str = "1h") -> FreshEvidence:
@@ -84,6 +94,34 @@ def test_any_pieces_give_the_same_refreshes(cuts: list[int]) -> None:
     for start, stop in pairwise(edges):
         evidence.push(events.take(slice(start, stop)))
     assert [g.items.tolist() for g in pieces.given] == [g.items.tolist() for g in whole.given]
+
+
+def test_windows_that_a_stream_has_closed_need_no_cutting() -> None:
+    ageing = Ageing()
+    evidence = fresh(ageing, {"windows": 2})
+    evidence.push(hourly(3))
+    assert evidence.flush() == []  # the third; the second had made it refresh
+    assert evidence.flush() == []
+    assert evidence.learn(hourly(5, first=4)) == ["one"]
+    assert [given.items.tolist() for given in ageing.given] == [[1, 2], [3, 4, 5, 6, 7, 8]]
+
+
+@pytest.mark.parametrize("rule", [{"windows": 3}, {"age": "5h"}])
+def test_it_goes_on_from_its_state(rule: dict[str, Any]) -> None:
+    ageing, again = Ageing(), Ageing()
+    evidence, resumed = fresh(ageing, rule), fresh(again, rule)
+    evidence.push(hourly(8))
+    state = {name: np.array(array) for name, array in evidence.get_state().items()}
+    resumed.load_state(state, base="base")  # type: ignore[arg-type]
+    done = len(ageing.given)
+    assert again.restored == (done, "base")
+    assert resumed.refreshed == done > 0
+    for each in (evidence, resumed):
+        each.push(hourly(8, first=9))
+    assert len(again.given) > 0
+    assert [g.items.tolist() for g in again.given] == [
+        g.items.tolist() for g in ageing.given[done:]
+    ]
 
 
 def test_what_cannot_be_refreshed_is_named() -> None:

@@ -72,6 +72,19 @@ def test_a_drawn_part_of_a_large_catalogue_bounds_the_loss():
     assert 0 < adapter.step(taught, ())["rank"] < whole + 1e-6
 
 
+def test_of_a_large_catalogue_the_same_is_compared_as_by_hand():
+    adapter, taught = begun(catalogue=8, shift_weight=0), lesson()
+    chosen = adapter._compared(taught.targets)
+    assert chosen is not None
+    assert len(chosen) < N
+    scores = adapter.correct_users(taught.people) @ adapter.correct_items(taught.summary).T
+    scores[:, [1, 2]] = -np.inf
+    part = scores[:, chosen.numpy()]
+    right = scores[np.arange(len(taught)), taught.targets]
+    expected = np.mean(np.log(np.exp(part).sum(axis=1)) - right)
+    assert adapter.step(taught, ())["rank"] == pytest.approx(expected, rel=1e-5)
+
+
 def test_it_learns_what_is_chosen_now():
     adapter, taught = begun(average=0, learning_rate=0.02), lesson()
     before = loss_of(adapter, taught)

@@ -235,23 +235,19 @@ class GatedMLP:
 
     def _rank_loss(self, rows: Tensor, corrected: Tensor, users: Tensor, lesson: Lesson) -> Tensor:
         targets = torch.from_numpy(lesson.targets.astype(np.int64))
-        known = lesson.people.known
+        masked = torch.from_numpy(lesson.masked)
         chosen = self._compared(lesson.targets)
         n = len(self._items)
         table = self._items.index_copy(0, rows, corrected) if len(rows) else self._items
-        if chosen is None:
-            logits, items = users @ table.T, torch.from_numpy(known.items.astype(np.int64))
-            owners = torch.from_numpy(known.rows)
-        else:
+        if chosen is not None:
             column = torch.full((n,), -1)
             column[chosen] = torch.arange(len(chosen))
-            logits = users @ table[chosen].T
-            items = column[torch.from_numpy(known.items.astype(np.int64))]
-            owners, items = torch.from_numpy(known.rows)[items >= 0], items[items >= 0]
-            targets = column[targets]
-        others = items != targets[owners]  # a target is never masked
-        hidden = torch.tensor(-torch.inf)
-        logits.index_put_((owners[others], items[others]), hidden)
+            owners, items = masked // n, column[masked % n]
+            masked = (owners * len(chosen) + items)[items >= 0]
+            table, targets = table[chosen], column[targets]
+        logits = users @ table.T
+        with torch.no_grad():  # what is masked has a probability, and so a gradient, of zero
+            logits.view(-1).index_fill_(0, masked, -torch.inf)
         return F.cross_entropy(logits, targets)
 
     def _compared(self, targets: Any) -> Tensor | None:
