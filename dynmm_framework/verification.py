@@ -16,6 +16,7 @@ from dynmm_framework.artifacts.record_types import ComponentRecord, PipelineReco
 from dynmm_framework.artifacts.records import Record, Registry
 from dynmm_framework.catalogue import Catalogue, load_catalogue
 from dynmm_framework.config.load import LoadedPipeline, load_pipeline
+from dynmm_framework.config.protocols import AUCProtocol
 from dynmm_framework.errors import ArtifactError, ConfigError, Problem
 from dynmm_framework.reports.text import DASH
 from dynmm_framework.specs import split_metric
@@ -241,6 +242,9 @@ def _misfit(claim: Claim, loaded: LoadedPipeline) -> str:
         for spec in loaded.metrics
         for k in (evaluate.at if spec.at_cutoff else [0])
     ]
+    judging = [block.name for block in evaluate.protocols if isinstance(block, AUCProtocol)]
+    if number.protocol in judging:  # its metrics are its own, whatever the pipeline asks for
+        metrics = ["auc", "uauc"]
     for what, value, offered in (
         ("recommender", label, labels),
         ("protocol", number.protocol, protocols),

@@ -56,7 +56,7 @@ def complete_from(
             for row, (before, _) in enumerate(parts):
                 embeddings[row, len(before) : len(before) + width] = soft[row].to(embeddings)
         written = llm.generate(embeddings, mask=mask, max_new_tokens=max_new_tokens, stop="length")
-    return [f"{a} {b}".strip() for a, b in zip(openings, written, strict=True)]
+    return [f"{a} {b.text}".strip() for a, b in zip(openings, written, strict=True)]
 
 
 def _halves(chat: LocalChat, conversation: Sequence[Message]) -> tuple[list[int], list[int]]:

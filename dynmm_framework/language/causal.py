@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dynmm_framework.errors import ArtifactError, StageError
+from dynmm_framework.language.conversation import Completion
 from dynmm_framework.language.prefix import Prefix, empty_cache, last_places, read_layers
 from dynmm_framework.language.tokens import sentence_end
 
@@ -171,7 +172,7 @@ class CausalLM:
         prefix: Prefix | None = None,
         max_new_tokens: int,
         stop: str = "sentence",
-    ) -> Sequence[str]:
+    ) -> Sequence[Completion]:
         """Continues each row greedily.
 
         Args:
@@ -182,7 +183,8 @@ class CausalLM:
             stop: ``sentence`` ends a text with its first sentence, ``length`` does not.
 
         Returns:
-            The new text of each row, without special tokens and white space around it.
+            The new text of each row, without special tokens and white space around it; ``cut``
+            where it had not come to its end by ``max_new_tokens``.
         """
         if stop not in ("sentence", "length"):
             raise ValueError(f"stop must be sentence or length, not {stop!r}")
@@ -217,7 +219,10 @@ class CausalLM:
                 use_cache=True,
             )
             hidden, position = out.last_hidden_state[:, -1], position + 1
-        return [text.strip() for text in texts]
+        return [
+            Completion(text.strip(), cut=unfinished)
+            for text, unfinished in zip(texts, running, strict=True)
+        ]
 
     def weights_digest(self) -> str:
         """Returns the SHA-256 of all weights: equal before and after whatever is trained on it."""

@@ -65,7 +65,7 @@ class LocalChat:
                 "model with a longer context.",
             )
 
-        def answer(rows: Rows) -> Sequence[str]:
+        def answer(rows: Rows) -> Sequence[Completion]:
             length = max(len(texts[row]) for row in rows)
             ids = torch.full((len(rows), length), self.llm.pad_id)
             mask = torch.zeros(ids.shape, dtype=torch.bool)
@@ -76,12 +76,12 @@ class LocalChat:
                 self.llm.embed(ids), mask=mask, max_new_tokens=max_new_tokens, stop="length"
             )
 
-        found = [""] * len(texts)
+        found = [Completion("")] * len(texts)
         groups = by_length([len(ids) for ids in texts], max_tokens=MAX_TOKENS)
         for rows, written in compute_batches(groups, answer, log=self._log):
-            for row, text in zip(rows, written, strict=True):
-                found[row] = text
-        return [Completion(text) for text in found]
+            for row, completion in zip(rows, written, strict=True):
+                found[row] = completion
+        return found
 
     def tokens(self, conversation: Sequence[Message]) -> list[int]:
         """Returns a conversation's tokens, up to where the answer begins."""

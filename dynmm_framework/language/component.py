@@ -10,6 +10,7 @@ from torch import Tensor
 from dynmm_framework.errors import StageError
 from dynmm_framework.language.causal import CausalLM
 from dynmm_framework.language.config import CausalLMConfig
+from dynmm_framework.language.conversation import Completion
 from dynmm_framework.language.loading import load_causal_lm
 from dynmm_framework.language.prefix import Prefix
 from dynmm_framework.protocols import Context
@@ -109,7 +110,7 @@ class CausalLMComponent:
         prefix: Prefix | None = None,
         max_new_tokens: int,
         stop: str = "sentence",
-    ) -> Sequence[str]:
+    ) -> Sequence[Completion]:
         return self.lm.generate(
             embeddings, mask=mask, prefix=prefix, max_new_tokens=max_new_tokens, stop=stop
         )

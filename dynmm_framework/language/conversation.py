@@ -26,16 +26,19 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What a chat model answers.
+    """What a language model answers.
 
     Attributes:
         text: The answer.
         logprobs: Its tokens and their log-probabilities, in order; ``None`` where the model does
             not tell.
+        cut: Whether the bound on tokens ended it rather than the model: its last line, or word, may
+            be half of what was meant.
     """
 
     text: str
     logprobs: tuple[tuple[str, float], ...] | None = None
+    cut: bool = False
 
 
 @runtime_checkable

@@ -10,6 +10,7 @@ from dynmm_framework.protocols.context import Context
 if TYPE_CHECKING:
     import torch
 
+    from dynmm_framework.language.conversation import Completion
     from dynmm_framework.language.prefix import Prefix
 
 
@@ -100,8 +101,12 @@ class LanguageModel(Protocol):
         prefix: Prefix | None = None,
         max_new_tokens: int,
         stop: str = "sentence",
-    ) -> Sequence[str]:
-        """Continues each row greedily, until its first sentence ends unless ``stop`` is length."""
+    ) -> Sequence[Completion]:
+        """Continues each row greedily, until its first sentence ends unless ``stop`` is length.
+
+        Returns:
+            The new text of each row, and whether ``max_new_tokens`` cut it off.
+        """
         ...
 
     def weights_digest(self) -> str:

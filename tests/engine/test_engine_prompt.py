@@ -72,6 +72,17 @@ def test_an_ablation_of_the_prompt_keeps_its_other_settings(saved: Path) -> None
     assert loaded.backbone_label == "bpr_mf"
 
 
+def test_the_example_compares_prompts_of_three_lengths() -> None:
+    loaded = load_pipeline(Path(__file__).parents[2] / "examples" / "prompt_length.yaml")
+    prompts = [config for label, config in loaded.configs.items() if "soft_prompt" in label]
+    assert [(config.history, config.evidence_tokens) for config in prompts] == [
+        (50, 16), (20, 8), (80, 32),
+    ]  # fmt: skip
+    first = prompts[0].model_dump(exclude={"history", "evidence_tokens"})
+    for other in prompts[1:]:
+        assert other.model_dump(exclude={"history", "evidence_tokens"}) == first
+
+
 def test_an_ablation_merges_what_lies_deeper(saved: Path) -> None:
     changed = pipeline(saved)
     template = {"system": "Films.", "history": "\n<HIST> Watched:"}

@@ -7,6 +7,7 @@ import torch
 
 from dynmm_framework.errors import ArtifactError, StageError
 from dynmm_framework.language.causal import CausalLM
+from dynmm_framework.language.conversation import Completion
 from dynmm_framework.language.prefix import Prefix
 from dynmm_framework.language.tokens import sentence_end
 from dynmm_framework.testing.language_models import byte_tokenizer, tiny_network
@@ -85,23 +86,41 @@ def test_generation_is_the_library_s_greedy_one_in_batches_and_after_prefixes(
 ) -> None:
     ids, mask, rows = padded(llm)
     found = llm.generate(llm.embed(ids), mask=mask, max_new_tokens=12, stop="length")
-    for row, text in zip(rows, found, strict=True):
+    for row, said in zip(rows, found, strict=True):
         whole = llm.network.generate(torch.tensor([row]), max_new_tokens=12, do_sample=False)
         new = llm.tokenizer.decode(whole[0, len(row) :], skip_special_tokens=True)
-        assert text == new.strip()
+        assert said.text == new.strip()
+        assert said.cut == (whole[0, -1].item() != llm.tokenizer.eos_token_id)
     prefix = llm.prefill(llm.embed(torch.tensor([rows[1][:9]])))
     after = llm.generate(
         llm.embed(torch.tensor([rows[1][9:]])), prefix=prefix, max_new_tokens=12, stop="length"
     )
     assert after[0] == found[1]
-    assert llm.generate(llm.embed(ids), mask=mask, max_new_tokens=0) == ["", "", ""]
+    assert (
+        llm.generate(llm.embed(ids), mask=mask, max_new_tokens=0) == [Completion("", cut=True)] * 3
+    )
 
 
 def test_generation_ends_with_the_first_sentence(llama: CausalLM, monkeypatch) -> None:
     said = iter(llama.tokenizer("It is 3.5 long. And more")["input_ids"])
     monkeypatch.setattr(llama, "logits", lambda hidden: torch.eye(260)[[next(said)]])
     ids = torch.tensor([[1, 2]])
-    assert llama.generate(llama.embed(ids), max_new_tokens=50) == ["It is 3.5 long."]
+    (said,) = llama.generate(llama.embed(ids), max_new_tokens=50)
+    assert said == Completion("It is 3.5 long.", cut=False)
+
+
+@pytest.mark.parametrize(
+    ("bound", "text", "cut"), [(4, "12 3", True), (5, "12 34", True), (6, "12 34", False)]
+)
+def test_a_text_that_the_bound_ends_is_cut_off(
+    llama: CausalLM, monkeypatch: pytest.MonkeyPatch, bound: int, text: str, cut: bool
+) -> None:
+    ids = [*llama.tokenizer("12 34", add_special_tokens=False)["input_ids"]]
+    said = iter([*ids, llama.tokenizer.eos_token_id])
+    monkeypatch.setattr(llama, "logits", lambda hidden: torch.eye(260)[[next(said)]])
+    words = llama.embed(torch.tensor([[1, 2]]))
+    found = llama.generate(words, max_new_tokens=bound, stop="length")
+    assert found == [Completion(text, cut=cut)]
 
 
 @pytest.mark.parametrize(

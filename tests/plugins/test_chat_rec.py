@@ -56,6 +56,13 @@ def test_nothing_but_candidates_ever_comes_back(text: str, titles: list[str]) ->
     assert sorted(reordered(len(titles), order)) == list(range(len(titles)))
 
 
+def test_the_last_line_of_an_answer_that_was_cut_off_is_not_read() -> None:
+    titles = [f"Film {place}" for place in range(12)]
+    assert parse("3\n1", titles).order == (2, 0)
+    assert parse("3\n1", titles, cut=True).order == (2,)  # 1 may have been about to be 12
+    assert parse("1", titles, cut=True) == parse("", titles)
+
+
 def test_what_is_left_out_keeps_its_place() -> None:
     assert reordered(5, [4, 0]) == [4, 1, 2, 3, 0]
     assert reordered(3, []) == [0, 1, 2]
@@ -65,8 +72,8 @@ def test_what_is_left_out_keeps_its_place() -> None:
 class Chat:
     """Answers what a test says, and keeps what it was asked."""
 
-    def __init__(self, *answers: str, longest: int = 10_000) -> None:
-        self.answers, self.longest = answers, longest
+    def __init__(self, *answers: str, longest: int = 10_000, cut: bool = False) -> None:
+        self.answers, self.longest, self.cut = answers, longest, cut
         self.asked: list[str] = []
 
     def fits(self, conversation: Sequence[Message], *, max_new_tokens: int) -> bool:
@@ -76,7 +83,8 @@ class Chat:
         self, conversations: Sequence[Sequence[Message]], *, max_new_tokens: int
     ) -> Sequence[Completion]:
         self.asked += [conversation[-1].content for conversation in conversations]
-        return [Completion(self.answers[i % len(self.answers)]) for i in range(len(conversations))]
+        said = [self.answers[place % len(self.answers)] for place in range(len(conversations))]
+        return [Completion(text, cut=self.cut) for text in said]
 
 
 @pytest.fixture(scope="session")
@@ -179,5 +187,18 @@ def test_what_was_made_up_is_counted(fitted: ChatRec, monkeypatch: pytest.Monkey
     fitted.score(Histories.of([[0], [1]], 16))
     assert said == [
         "2 answers: 2 lines named no candidate and were dropped, 7 candidates were left out and "
-        "kept their place, 1 answers named none"
+        "kept their place, 1 answers named none, 0 answers were cut off at max_new_tokens"
+    ]
+
+
+def test_answers_that_were_cut_off_are_counted(
+    fitted: ChatRec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(type(fitted._ctx), "log", lambda self, message: said.append(message))
+    use(fitted, Chat("4\n3\n2\n1\n1", cut=True))
+    fitted.score(Histories.of([[0], [1]], 16))
+    assert said == [
+        "2 answers: 0 lines named no candidate and were dropped, 0 candidates were left out and "
+        "kept their place, 0 answers named none, 2 answers were cut off at max_new_tokens"
     ]

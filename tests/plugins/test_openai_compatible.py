@@ -130,6 +130,15 @@ def test_log_probabilities_are_handed_on(server: Server) -> None:
     assert second.logprobs is None
 
 
+def test_an_answer_that_was_cut_off_says_so_also_from_disk(server: Server) -> None:
+    server.replies = [answer("1\n2", finish_reason="length"), answer("1", finish_reason="stop")]
+    asked = [(Message("user", "a"),), (Message("user", "b"),)]
+    for chat in (model(server, concurrency=1), model(server, offline=True)):
+        found = chat.complete(asked, max_new_tokens=1)
+        assert [said.cut for said in found] == [True, False]
+    assert len(server.asked) == 2
+
+
 @pytest.mark.parametrize(
     "reply",
     [

@@ -11,12 +11,12 @@ import torch
 from prompt_cases import DATA, SMALL, SPLIT, Fixed, context, fitted, histories_of, with_weights
 
 from dynmm_framework.catalogue import load_catalogue
-from dynmm_framework.engine.context import Surroundings
+from dynmm_framework.engine.context import RunContext, Surroundings
 from dynmm_framework.errors import StageError
 from dynmm_framework.language.retrieval import Asked
 from dynmm_framework.testing.language_models import write_tiny_random
 from dynmm_plugins.soft_prompt.config import SoftPromptConfig
-from dynmm_plugins.soft_prompt.mixing import Mixture, add_language_model
+from dynmm_plugins.soft_prompt.mixing import Mixture, PromptLength, add_language_model
 from dynmm_plugins.soft_prompt.model import SoftPrompt
 from dynmm_plugins.soft_prompt.records import Question
 from dynmm_plugins.soft_prompt.task import PromptTask
@@ -53,7 +53,13 @@ def test_noise_gets_no_weight_most_of_the_time(surroundings: Surroundings, tmp_p
         asked = Asked(histories, none.astype(np.float32), none.astype(np.int32), base, targets)
         ctx = context(surroundings, tmp_path / str(turn))
         found = add_language_model(
-            Mixture(), asked, before=base, scores=noise, rng=ctx.rng("folds"), ctx=ctx, further={}
+            Mixture(),
+            asked,
+            before=base,
+            scores=noise,
+            rng=ctx.rng("folds"),
+            ctx=ctx,
+            length=PromptLength(0, 0, {}, batch=8, seconds_a_batch=0.5),
         )
         accepted += found.language_model != 0
         assert found.language_model >= 0
@@ -98,6 +104,42 @@ def test_what_is_learned_lowers_the_loss_and_changes_no_weight_of_the_model(
     assert (adapter._weights.language_model > 0) == (told["gamma"] > 0)
     assert told["gamma"] == 0 or gain > told["standard_error_of_the_gain"]
     assert 20 <= told["validation_targets"] <= 40
+    soft = 0 if scorer == "direct" else 4  # there is no prompt without a language model
+    assert told["soft_tokens"] == {"history": soft, "evidence": 0}
+    assert told["tokens_of_a_prompt"].get("history", 0) >= soft
+    assert told["batch"] == 8
+    assert told["seconds_a_batch"] > 0
+
+
+def test_the_length_of_a_prompt_is_told_with_what_it_gave(
+    surroundings: Surroundings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(RunContext, "log", lambda self, message: said.append(message))
+    base = np.tile(np.array([[1.0, 0.0]], np.float32), (30, 1))
+    items = np.tile(np.arange(2, dtype=np.int32), (30, 1))
+    asked = Asked(
+        histories_of([[1]] * 30, DATA.n_items),
+        np.zeros((30, 2), np.float32),
+        items,
+        base,
+        np.zeros(30, np.int64),
+    )
+    ctx = context(surroundings, tmp_path / "work")
+    add_language_model(
+        Mixture(),
+        asked,
+        before=base,
+        scores=-base,
+        rng=ctx.rng("folds"),
+        ctx=ctx,
+        length=PromptLength(50, 16, {"history": 61.5, "evidence": 18}, 16, 2.275),
+    )
+    assert said[0] == (
+        "L = 50, E = 16: 80 tokens a prompt, 2.27 s for 16 prompts; NDCG among the retrieved: "
+        "retrieval 1.0000, with the language model 1.0000, the language model alone 0.6309"
+    )
+    assert said[1].startswith("γ is 0, as the fitted weight is not positive: the score would count")
 
 
 def test_without_gamma_the_order_is_retrieval_s_and_the_model_is_not_read(

@@ -62,11 +62,11 @@ def test_a_file_that_is_cut_off_is_named(file: Path, ctx: RunContext, tmp_path: 
 
 
 def test_the_language_is_known_and_both_ways_of_scoring_agree(llm: CausalLM) -> None:
-    (text,) = llm.generate(
+    (said,) = llm.generate(
         llm.embed(torch.tensor([llm.tokenizer("The capital of France is")["input_ids"]])),
         max_new_tokens=12,
     )
-    assert "Paris" in text
+    assert "Paris" in said.text
     writer = PromptWriter(PromptTemplate(), llm)
     titles = [writer.title(film) for film in [*FILMS, "qx zzv kk (0031)"]]
     prompts = [writer.write(history=[Entry(title) for title in titles[:n]]) for n in (1, 3)]

@@ -12,9 +12,16 @@ from hypothesis import strategies as st
 from toy_registry import sequences, write_component, write_registry
 
 from dynmm_framework.artifacts.records import Registry
-from dynmm_framework.catalogue import Catalogue
+from dynmm_framework.catalogue import Catalogue, load_catalogue
 from dynmm_framework.errors import ArtifactError, ConfigError
-from dynmm_framework.verification import _relative, _status, judge, verify
+from dynmm_framework.verification import (
+    _relative,
+    _status,
+    find_claims,
+    judge,
+    prepare,
+    verify,
+)
 
 
 @pytest.fixture(scope="session")
@@ -110,6 +117,25 @@ def test_a_number_that_the_pipeline_does_not_give_is_found_before_anything_runs(
     ]
     assert str(toy / "popularity.yaml") in str(caught.value)
     assert not Path("runs").exists()
+
+
+def test_a_protocol_that_judges_has_metrics_of_its_own(toy: Path) -> None:
+    pipeline = toy / "toy.pipeline.yaml"
+    pipeline.write_text(pipeline.read_text().replace("{sampled: 5}", "auc, {auc: 4}"))
+
+    def checked() -> list[str]:
+        registry = Registry.load([toy])
+        checks = prepare(find_claims(registry), registry, catalogue=load_catalogue())
+        return [claim.number.metric for check in checks for claim in check.claims]
+
+    write_component(toy, "popularity", ("auc", "auc", 0.5), ("auc:4", "uauc", 0.5))
+    assert checked() == ["auc", "uauc"]
+    write_component(toy, "popularity", ("auc", "hit@5", 0.5), ("full", "auc", 0.5))
+    with pytest.raises(ConfigError) as caught:
+        checked()
+    told = [str(problem).partition("metrics: ")[2] for problem in caught.value.problems]
+    assert told[0] == "the pipeline toy has no metric 'hit@5'; it has auc, uauc"
+    assert told[1].startswith("the pipeline toy has no metric 'auc'; it has hit@5, hit@10, ")
 
 
 def test_a_number_of_an_unknown_pipeline_or_dataset(toy: Path) -> None:

@@ -95,7 +95,7 @@ class LanguageModelConformance(ComponentConformance):
         texts = [list(loaded.generate(loaded.embed(ids), **options)) for _ in range(2)]
         require(texts[0] == texts[1], f"generation is greedy, and yet differs: {texts}.")
         tokens = [
-            loaded.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts[0]
+            loaded.tokenizer(said.text, add_special_tokens=False)["input_ids"] for said in texts[0]
         ]
         require(
             len(texts[0]) == len(ids) and max(map(len, tokens)) <= 3 * 4,

@@ -104,21 +104,22 @@ class ChatRec:
         questions = [self._question(newest[row], asked[row], self._chat) for row in rows]
         answers = self._chat.complete(questions, max_new_tokens=self.config.max_new_tokens)
         out = top.copy()
-        unknown = left_out = unread = 0
+        unknown = left_out = unread = cut = 0
         for row, answer in zip(rows, answers, strict=True):
             items = asked[row]
-            found = parse(answer.text, [self._title(item) for item in items])
+            found = parse(answer.text, [self._title(item) for item in items], cut=answer.cut)
             unknown += found.unknown
             left_out += len(items) - len(found.order)
             unread += not found.order
+            cut += answer.cut
             # Items without a title were not asked for; they keep their place.
             places = np.flatnonzero(np.isin(out[row], items))
             out[row, places] = np.array(items)[reordered(len(items), found.order)]
-        if len(rows) > 1 and (unknown or left_out):
+        if len(rows) > 1 and (unknown or left_out or cut):
             ctx.log(
                 f"{len(rows):,} answers: {unknown:,} lines named no candidate and were dropped, "
                 f"{left_out:,} candidates were left out and kept their place, {unread:,} answers "
-                "named none"
+                f"named none, {cut:,} answers were cut off at max_new_tokens"
             )
         return out
 

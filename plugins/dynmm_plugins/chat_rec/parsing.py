@@ -26,7 +26,7 @@ class Parsed:
     unknown: int
 
 
-def parse(text: str, titles: Sequence[str]) -> Parsed:
+def parse(text: str, titles: Sequence[str], *, cut: bool = False) -> Parsed:
     """Reads an answer line by line.
 
     A line names a candidate by its number, by its title, or by a beginning of it that no other
@@ -36,11 +36,13 @@ def parse(text: str, titles: Sequence[str]) -> Parsed:
     Args:
         text: The answer.
         titles: Titles of the candidates, in the order of their numbers from 1.
+        cut: Whether the answer was cut off. Its last line is not read then: a 1 may be half of 12.
     """
+    lines = text.splitlines()
     folded = [_fold(title) for title in titles]
     order: list[int] = []
     unknown = 0
-    for line in text.splitlines():
+    for line in lines[:-1] if cut else lines:
         if not line.strip():
             continue
         if _ONLY_NUMBERS.fullmatch(line):

@@ -12,7 +12,7 @@ from dynmm_framework.artifacts.atomic import read_json, write_json
 from dynmm_framework.errors import ArtifactError
 from dynmm_framework.language.conversation import Completion
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class Answers:
@@ -41,7 +41,7 @@ class Answers:
                 return None
             pairs = found["logprobs"]
             told = None if pairs is None else tuple((str(t), float(value)) for t, value in pairs)
-            return Completion(str(found["text"]), told)
+            return Completion(str(found["text"]), told, cut=bool(found["cut"]))
         except (ArtifactError, LookupError, TypeError, ValueError):
             return None
 
@@ -60,6 +60,7 @@ class Answers:
             "question": dict(question),
             "text": completion.text,
             "logprobs": completion.logprobs,
+            "cut": completion.cut,
         }
         write_json(path, document)
 

@@ -145,7 +145,7 @@ def _understood(data: bytes) -> _Try:
     except (ValueError, LookupError, TypeError, RecursionError):
         start = data[:60].decode("utf-8", "replace")
         return _Try(reason=f"an answer that is no chat completion: {_plain(start)!r}", again=True)
-    return _Try(Completion(text, _logprobs(choice)))
+    return _Try(Completion(text, _logprobs(choice), cut=choice.get("finish_reason") == "length"))
 
 
 def _logprobs(choice: Mapping[str, Any]) -> tuple[tuple[str, float], ...] | None:

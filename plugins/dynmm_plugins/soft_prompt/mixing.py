@@ -64,6 +64,13 @@ class Gain:
         return self.weights[1] > 0 and self.after - self.before > self.error
 
     @property
+    def objection(self) -> str:
+        """Why the weight is 0 where the gain is not clear, for the log."""
+        if self.weights[1] <= 0:
+            return "the fitted weight is not positive: the score would count the wrong way round"
+        return "there is no clear gain"
+
+    @property
     def told(self) -> str:
         """The gain in words, for the log."""
         return (
@@ -170,8 +177,44 @@ def add_evidence(
     if gain.clear:
         ctx.log(f"η {_share(gain.weights)}; {gain.told}")
     else:
-        ctx.log(f"η is 0, as there is no clear gain: {gain.told}")
+        ctx.log(f"η is 0, as {gain.objection}; {gain.told}")
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class PromptLength:
+    """What a prompt costs: the columns of the paper's table 5.
+
+    Attributes:
+        history: Most items of a history, a soft token each (L).
+        evidence: Soft tokens of the evidence (E).
+        tokens: Mean tokens of each segment of a prompt; empty without a language model.
+        batch: Prompts of a batch.
+        seconds_a_batch: Time in which so many are scored, finding their evidence not counted.
+    """
+
+    history: int
+    evidence: int
+    tokens: Mapping[str, float]
+    batch: int
+    seconds_a_batch: float
+
+    def record(self) -> dict[str, Any]:
+        """Returns what the stage's record keeps of it."""
+        return {
+            "soft_tokens": {"history": self.history, "evidence": self.evidence},
+            "tokens_of_a_prompt": dict(self.tokens),
+            "batch": self.batch,
+            "seconds_a_batch": self.seconds_a_batch,
+        }
+
+    def told(self) -> str:
+        """Says it in one line."""
+        total = sum(self.tokens.values())
+        return (
+            f"L = {self.history}, E = {self.evidence}: {total:,.0f} tokens a prompt, "
+            f"{self.seconds_a_batch:.3g} s for {self.batch:,} prompts"
+        )
 
 
 def add_language_model(
@@ -182,7 +225,7 @@ def add_language_model(
     scores: NDArray[Any],
     rng: np.random.Generator,
     ctx: Context,
-    further: Mapping[str, Any],
+    length: PromptLength,
 ) -> Mixture:
     """Fits γ on validation users, over what there is.
 
@@ -193,7 +236,7 @@ def add_language_model(
         scores: Of the language model, ``(n, C)``.
         rng: Draws the folds.
         ctx: Log and records of the stage.
-        further: What else to record.
+        length: What the prompts hold and cost; recorded, and told with what they gave.
     """
     gain = measure_gain(before, scores, asked.targets, rng=rng)
     over = "retrieval and evidence" if present.evidence else "retrieval"
@@ -206,11 +249,16 @@ def add_language_model(
             "added_to": over,
             "ndcg_of_retrieval": float(ndcg_among(asked.base, asked.targets).mean()),
             **gain.record(),
-            **further,
+            **length.record(),
         },
     )
+    if length.tokens:
+        ctx.log(
+            f"{length.told()}; NDCG among the retrieved: {over} {gain.before:.4f}, with the "
+            f"language model {gain.after:.4f}, the language model alone {gain.alone:.4f}"
+        )
     if not gain.clear:
-        ctx.log(f"γ is 0, as there is no clear gain: {gain.told}; the order is that of {over}")
+        ctx.log(f"γ is 0, as {gain.objection}; {gain.told}; the order is that of {over}")
         return present
     ctx.log(f"γ {_share(gain.weights)}; {gain.told}")
     first, second = gain.weights

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -136,12 +137,15 @@ class SoftPrompt(ServedPrompt):
         self.training_log = train(task, config, ctx, validator=validator)
         question = self._question(asked.take(sample))
         self._weights = present
+        started = time.perf_counter()
+        scores = self._scores(question)
+        seconds = (time.perf_counter() - started) / len(question) * config.batch_size
         self._weights = add_language_model(
             present,
             question.asked,
             before=self._mixed(question),
-            scores=self._scores(question),
+            scores=scores,
             rng=ctx.rng("folds"),
             ctx=ctx,
-            further={"tokens_of_a_prompt": scorer.segment_tokens(question.asked)},
+            length=scorer.length(question.asked, seconds_a_batch=seconds),
         )

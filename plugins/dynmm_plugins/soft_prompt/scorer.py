@@ -16,6 +16,7 @@ from dynmm_framework.language.soft import Prompt, PromptBatch, collate, inject, 
 from dynmm_framework.language.template import Entry, PromptWriter
 from dynmm_framework.protocols import Context, FloatArray, LanguageModel
 from dynmm_plugins.soft_prompt.config import SoftPromptConfig
+from dynmm_plugins.soft_prompt.mixing import PromptLength
 from dynmm_plugins.soft_prompt.network import (
     DirectHead,
     EvidenceTokens,
@@ -224,6 +225,22 @@ class PromptScorer:
             for name, number in self._prompt(asked, row).tokens.items():
                 counts[name] = counts.get(name, 0) + number
         return {name: number / len(asked) for name, number in counts.items()}
+
+    def length(self, asked: Asked, *, seconds_a_batch: float) -> PromptLength:
+        """Returns what the prompts hold, and what reading as many as a batch takes.
+
+        Args:
+            asked: The users.
+            seconds_a_batch: Time for ``batch_size`` of these prompts.
+        """
+        tokens = self.segment_tokens(asked)
+        return PromptLength(
+            history=self.config.history if tokens else 0,
+            evidence=self._evidence_tokens if tokens else 0,
+            tokens=tokens,
+            batch=self.config.batch_size,
+            seconds_a_batch=seconds_a_batch,
+        )
 
     # Parts of both.
 
