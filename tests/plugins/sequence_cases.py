@@ -24,6 +24,7 @@ def context(workdir: Path, **settings: Any) -> Any:
             "workdir": workdir,
             "validator": None,
             "workers": Workers(),
+            "leg": None,
             "rng": lambda name: np.random.default_rng([7, *name.encode()]),
             "progress": lambda description, total=None: nullcontext(lambda n=1, note="": None),
             "epoch_finished": lambda epoch, metrics: None,
