@@ -15,11 +15,11 @@ from typing import IO
 from urllib.parse import urlsplit
 
 from dynmm_framework.artifacts.digests import FileDigest, digest_file
+from dynmm_framework.artifacts.redirects import SCHEMES, SafeRedirects
 
 Advance = Callable[..., None]
 """Moves a progress bar: ``advance(n=1, note="")``."""
 
-SCHEMES = ("http", "https")
 _CHUNK = 1 << 18
 _TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
 
@@ -127,7 +127,7 @@ def _open(request: urllib.request.Request, part: Path, timeout: float) -> http.c
         urllib.request.HTTPHandler(),
         urllib.request.HTTPSHandler(),
         urllib.request.HTTPDefaultErrorHandler(),
-        _Redirects(),
+        SafeRedirects(_refused),
         urllib.request.HTTPErrorProcessor(),
     ):
         opener.add_handler(handler)
@@ -182,19 +182,5 @@ def _size(part: Path) -> int:
         return 0
 
 
-class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects to the web only, and never from an encrypted page to an open one."""
-
-    def redirect_request(
-        self,
-        req: urllib.request.Request,
-        fp: IO[bytes],
-        code: int,
-        msg: str,
-        headers: http.client.HTTPMessage,
-        newurl: str,
-    ) -> urllib.request.Request | None:
-        before, after = urlsplit(req.full_url).scheme, urlsplit(newurl).scheme
-        if after not in SCHEMES or (before == "https" and after == "http"):
-            raise SourceFailure(f"it redirects to {newurl}, which is not safe to follow")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
+def _refused(address: str) -> SourceFailure:
+    return SourceFailure(f"it redirects to {address}, which is not safe to follow")

@@ -14,7 +14,7 @@ from urllib.parse import quote, urlsplit
 
 from dynmm_framework.artifacts.atomic import atomic_folder, read_json, storage_errors, write_json
 from dynmm_framework.artifacts.digests import FileDigest, mismatch
-from dynmm_framework.artifacts.download import SCHEMES, Advance, SourceFailure, download
+from dynmm_framework.artifacts.download import Advance, SourceFailure, download
 from dynmm_framework.artifacts.hub import download_from_hub
 from dynmm_framework.artifacts.local import locate
 from dynmm_framework.artifacts.locks import waiting_lock
@@ -26,6 +26,7 @@ from dynmm_framework.artifacts.record_types import (
     UrlSource,
     layout_id,
 )
+from dynmm_framework.artifacts.redirects import SCHEMES
 from dynmm_framework.artifacts.unpack import unpack
 from dynmm_framework.artifacts.wheels import download_wheel
 from dynmm_framework.errors import ArtifactError

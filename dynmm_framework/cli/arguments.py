@@ -49,6 +49,35 @@ def runs_option(function: Callable[..., Any]) -> Callable[..., Any]:
     )(function)
 
 
+def recommender_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds ``--recommender``: one of a run's recommenders, by its label."""
+    return click.option(
+        "--recommender",
+        "label",
+        metavar="LABEL",
+        help="One of the run's recommenders; by default the pipeline's own.",
+    )(function)
+
+
+def seed_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds ``--seed``: one of a run's model seeds."""
+    return click.option(
+        "--seed", type=int, metavar="N", help="Model seed; by default the run's first."
+    )(function)
+
+
+def known_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds ``--known``: what users are known by."""
+    return click.option(
+        "--known",
+        type=click.Choice(["all", "test", "train"]),
+        default="all",
+        show_default=True,
+        help="What a user is known by: all interactions, test targets included; those before the "
+        "test, as in the report; those of training.",
+    )(function)
+
+
 def offline_option(function: Callable[..., Any]) -> Callable[..., Any]:
     """Adds ``--offline``: nothing is fetched."""
     return click.option("--offline", is_flag=True, help="Fetch nothing; use what is here.")(

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dynmm_framework.cli.arguments import find_run, json_option, run_argument, runs_option
+from dynmm_framework.cli.arguments import (
+    find_run,
+    json_option,
+    recommender_option,
+    run_argument,
+    runs_option,
+    seed_option,
+)
 from dynmm_framework.cli.command import Command
 from dynmm_framework.cli.invocation import Invocation
 
@@ -29,12 +36,8 @@ HEADS = (
     ),
 )
 @run_argument()
-@click.option(
-    "--recommender", "label", metavar="LABEL", help="Whose vectors; by default the pipeline's own."
-)
-@click.option(
-    "--seed", type=int, metavar="N", help="Of which model seed; by default the run's first."
-)
+@recommender_option
+@seed_option
 @click.option(
     "--ratio",
     "ratios",

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dynmm_framework.cli.arguments import find_run, json_option, run_argument, runs_option
+from dynmm_framework.cli.arguments import (
+    find_run,
+    json_option,
+    known_option,
+    run_argument,
+    runs_option,
+    seed_option,
+)
 from dynmm_framework.cli.command import Command
 from dynmm_framework.cli.invocation import Invocation
 
@@ -56,15 +63,8 @@ TAKEN = {
     metavar="N",
     help="How many of the best.",
 )
-@click.option(
-    "--known",
-    type=click.Choice(["all", "test", "train"]),
-    default="all",
-    show_default=True,
-    help="What the user is known by: all their interactions, test targets included; those before "
-    "the test, as in the report; those of training.",
-)
-@click.option("--seed", type=int, metavar="N", help="Model seed; by default the run's first.")
+@known_option
+@seed_option
 @runs_option
 @json_option
 @click.pass_obj

@@ -6,7 +6,13 @@ from pathlib import Path
 
 import click
 
-from dynmm_framework.cli.arguments import find_run, json_option, run_argument, runs_option
+from dynmm_framework.cli.arguments import (
+    find_run,
+    json_option,
+    recommender_option,
+    run_argument,
+    runs_option,
+)
 from dynmm_framework.cli.command import Command
 from dynmm_framework.cli.invocation import Invocation
 
@@ -16,7 +22,7 @@ from dynmm_framework.cli.invocation import Invocation
     examples=(
         "dynmm recommend quickstart --user 42",
         "dynmm recommend runs/quickstart-1a2b3c4d --history '50,181,121' -k 5",
-        "dynmm recommend quickstart --user 42 --with item_knn --json",
+        "dynmm recommend quickstart --user 42 --recommender item_knn --json",
     ),
 )
 @run_argument()
@@ -36,9 +42,7 @@ from dynmm_framework.cli.invocation import Invocation
     metavar="N",
     help="How many.",
 )
-@click.option(
-    "--with", "label", metavar="LABEL", help="Recommender; by default the pipeline's own."
-)
+@recommender_option
 @runs_option
 @json_option
 @click.pass_obj

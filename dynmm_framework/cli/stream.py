@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from dynmm_framework.cli.arguments import find_run, json_option, run_argument, runs_option
+from dynmm_framework.cli.arguments import (
+    find_run,
+    json_option,
+    run_argument,
+    runs_option,
+    seed_option,
+)
 from dynmm_framework.cli.command import Command
 from dynmm_framework.cli.invocation import Invocation
 
@@ -67,7 +73,7 @@ LINES = 256
 )
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint at the next event.")
 @click.option("--windows", type=click.IntRange(1), metavar="N", help="Stop after N windows.")
-@click.option("--seed", type=int, metavar="N", help="Model seed; by default the run's first.")
+@seed_option
 @runs_option
 @json_option
 @click.pass_obj

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dynmm_framework.cli.arguments import find_run, json_option, run_argument, runs_option
+from dynmm_framework.cli.arguments import (
+    find_run,
+    json_option,
+    known_option,
+    recommender_option,
+    run_argument,
+    runs_option,
+    seed_option,
+)
 from dynmm_framework.cli.command import Command
 from dynmm_framework.cli.invocation import Invocation
 
@@ -25,12 +33,8 @@ if TYPE_CHECKING:
     ),
 )
 @run_argument()
-@click.option(
-    "--recommender", "label", metavar="LABEL", help="Whose vectors; by default the pipeline's own."
-)
-@click.option(
-    "--seed", type=int, metavar="N", help="Of which model seed; by default the run's first."
-)
+@recommender_option
+@seed_option
 @click.option(
     "--part",
     type=click.Choice(["items", "users", "both"]),
@@ -38,14 +42,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="What to write.",
 )
-@click.option(
-    "--known",
-    type=click.Choice(["all", "test", "train"]),
-    default="all",
-    show_default=True,
-    help="What users are known by: all their interactions, test targets included; those before "
-    "the test; those of training.",
-)
+@known_option
 @click.option(
     "--format",
     "format_",

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import IO
 from urllib.parse import quote, urlsplit
 
+from dynmm_framework.artifacts.redirects import SCHEMES, SafeRedirects
+
 UNHEARD = ("unknown host", "no connection")
 """Reasons that are the host's, not the file's."""
 
@@ -84,7 +86,7 @@ def _try(url: str, limit: int, timeout: float, deadline: float, stop: threading.
         # Catalogues write addresses as people do, with blanks and accents.
         readable = quote(url, safe="%/:=&?~#+!$,;'@()*[]")
         request = urllib.request.Request(readable, headers=headers)  # noqa: S310  # checked below
-        if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+        if urlsplit(url).scheme not in SCHEMES or not urlsplit(url).hostname:
             return Answer(reason="not an address")
         with _opener().open(request, timeout=timeout) as response:
             size = response.headers.get("Content-Length", "")
@@ -166,24 +168,6 @@ _IMAGES = {
 _SOUNDS = {b"fLaC": ".flac", b"OggS": ".ogg", b"ID3": ".mp3"}
 
 
-class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects to the web only, and never from an encrypted page to an open one."""
-
-    def redirect_request(
-        self,
-        req: urllib.request.Request,
-        fp: IO[bytes],
-        code: int,
-        msg: str,
-        headers: http.client.HTTPMessage,
-        newurl: str,
-    ) -> urllib.request.Request | None:
-        before, after = urlsplit(req.full_url).scheme, urlsplit(newurl).scheme
-        if after not in ("http", "https") or (before == "https" and after == "http"):
-            raise urllib.error.URLError("unsafe redirect")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
 def _opener() -> urllib.request.OpenerDirector:
     """Returns an opener for the web alone: no files, no FTP, no data URLs."""
     opener = urllib.request.OpenerDirector()
@@ -193,7 +177,7 @@ def _opener() -> urllib.request.OpenerDirector:
         urllib.request.HTTPHandler(),
         urllib.request.HTTPSHandler(),
         urllib.request.HTTPDefaultErrorHandler(),
-        _Redirects(),
+        SafeRedirects(lambda _: urllib.error.URLError("unsafe redirect")),
         urllib.request.HTTPErrorProcessor(),
     ):
         opener.add_handler(handler)

@@ -232,7 +232,7 @@ def test_recommend_serves_users_and_strangers(dynmm, json_of, runs):
     name = ids(runs)[0]
     known = json_of(dynmm("recommend", name, "--user", "u3", "-k", 4, "--runs", runs, "--json"))
     assert [entry["rank"] for entry in known] == [1, 2, 3, 4]
-    words = ("recommend", name, "--runs", runs, "--with", "popularity")
+    words = ("recommend", name, "--runs", runs, "--recommender", "popularity")
     new = json_of(dynmm(*words, "--history", "i1, i2", "--history", "i3", "--json"))
     assert len(new) == 10
     assert not {"i1", "i2", "i3"} & {entry["item"] for entry in new}
@@ -251,7 +251,7 @@ def test_recommend_serves_users_and_strangers(dynmm, json_of, runs):
         (["--history", " , "], "names no item"),
         (["--user", "nobody"], "no user 'nobody'"),
         (["--history", "i1,i99"], "no item 'i99'"),
-        (["--user", "u1", "--with", "populrity"], "did you mean popularity?"),
+        (["--user", "u1", "--recommender", "populrity"], "did you mean popularity?"),
         (["--user", "u1", "-k", "0"], "-k"),
     ],
 )
