@@ -15,6 +15,7 @@ from dynmm_framework.cli.invocation import Invocation
 
 if TYPE_CHECKING:
     from dynmm_framework.engine.results import Run
+    from dynmm_framework.reports.prompts import PromptTable
 
 
 @click.command(
@@ -23,14 +24,16 @@ if TYPE_CHECKING:
         "dynmm report runs/quickstart-1a2b3c4d",
         "dynmm report quickstart --open",
         "dynmm report movielens_explained --table components",
+        "dynmm report prompt_length --table prompts",
     ),
 )
 @run_argument(nargs=-1, required=True)
 @click.option(
     "--table",
-    type=click.Choice(["components"]),
-    help="Print this table in place of writing a page: what each component of the first run's"
-    " recommender adds, tested, from all the runs named.",
+    type=click.Choice(["components", "prompts"]),
+    help="Print a table of all the runs named in place of writing a page. components: what each"
+    " component of the first run's recommender adds, tested. prompts: what the length of a prompt"
+    " costs and brings.",
 )
 @click.option("--protocol", metavar="NAME", help="Protocol of the table; by default the first.")
 @runs_option
@@ -53,7 +56,8 @@ def command(
     """
     runs = [find_run(name, runs_dir) for name in run_names]
     if table is not None:
-        _components(invocation, runs, protocol, as_json)
+        shown = _components if table == "components" else _prompts
+        shown(invocation, runs, protocol, as_json)
         return
     if len(runs) > 1:
         raise click.UsageError("name one run; several are for --table")
@@ -92,5 +96,27 @@ def _components(
         "p: paired t-test over users, of rows that add with the row before, of rows that remove"
         " and of controls with the whole; of the stream over windows."
     )
+    for note in table.notes:
+        invocation.note(f"Note: {note}.")
+
+
+def _prompts(
+    invocation: Invocation, runs: Sequence[Run], protocol: str | None, as_json: bool
+) -> None:
+    """Prints what prompts hold, cost and bring."""
+    from dynmm_framework.reports.prompts import prompt_table
+
+    table = prompt_table(runs, protocol=protocol)
+    if as_json:
+        invocation.json(asdict(table))
+    else:
+        show_prompts(invocation, table)
+
+
+def show_prompts(invocation: Invocation, table: PromptTable) -> None:
+    """Prints the table of prompts, as ``dynmm run`` does too."""
+    columns = table.columns
+    invocation.table(columns, table.cells(), right=range(1, len(columns)), title=table.title)
+    invocation.line(table.reading)
     for note in table.notes:
         invocation.note(f"Note: {note}.")

@@ -84,6 +84,11 @@ def command(
         from dynmm_framework.cli.stream import show_stream
 
         show_stream(invocation, finished.metrics["stream"])
+    if len(finished.metrics.get("prompts", {})) > 1:
+        from dynmm_framework.cli.report import show_prompts
+        from dynmm_framework.reports.prompts import prompt_table
+
+        show_prompts(invocation, prompt_table([finished]))
     _show_explanations(invocation, finished)
     missing = list(missing_tables(finished.metrics))
     if invocation.verbosity > 0:

@@ -189,6 +189,34 @@ class ExplanationResults(Block):
     """What was not measured, and why."""
 
 
+class PromptResults(Block):
+    """What the prompts of a recommender hold, cost and bring: the record ``prompt`` of its stage.
+
+    Gains are over validation users whose target is among the candidates; means over seeds.
+    """
+
+    soft_tokens: dict[str, int]
+    """Most soft tokens of a prompt: ``history`` (L) and ``evidence`` (E)."""
+    tokens_of_a_prompt: dict[str, float]
+    """Mean tokens of each segment; empty without a language model."""
+    batch: int
+    """Prompts of a batch."""
+    seconds_a_batch: float
+    """Wall time in which so many are scored."""
+    validation_targets: int
+    """Users behind the gains, of all seeds."""
+    gamma: float
+    """Weight of the language model's score; 0 where it adds nothing clear."""
+    ndcg_before: float
+    """NDCG among the candidates without the language model's score."""
+    ndcg_held_out: float
+    """With it, each user ranked by a weight that was fitted on others."""
+    ndcg_alone: float
+    """Of the language model's score alone."""
+    standard_error_of_the_gain: float
+    """Of ``ndcg_held_out - ndcg_before``."""
+
+
 class MetricsDocument(Block):
     """``metrics.json``: recommender → protocol → metric in lower case → value."""
 
@@ -204,6 +232,8 @@ class MetricsDocument(Block):
     """Online adaptation, if the pipeline asks for it."""
     explanations: dict[str, ExplanationResults] = {}
     """Explanations by model seed, if the pipeline asks for them."""
+    prompts: dict[str, PromptResults] = {}
+    """By label, of each recommender that prompts and tells what its prompts cost."""
     efficiency: dict[str, Efficiency] = {}
     users: dict[str, int] = {}
     """Number of users ranked, by protocol."""

@@ -25,6 +25,7 @@ from dynmm_framework.engine.metrics import (
 )
 from dynmm_framework.engine.plan import Plan, PlannedStage, StageKind
 from dynmm_framework.engine.prequential import summarise_stream
+from dynmm_framework.engine.prompts import prompt_results
 from dynmm_framework.engine.robustness import read_rows
 from dynmm_framework.engine.stages import PER_USER_FILE, Workbench, read_result
 
@@ -84,6 +85,7 @@ def summarise(bench: Workbench) -> MetricsDocument:
             )
             for stage in bench.plan.of_kind("explain")
         },
+        prompts=prompt_results(bench),
         efficiency={label: _efficiency(bench, label) for label in pipeline.recommenders},
         users=users,
         notes={protocol: list(lines) for protocol, lines in notes.items() if lines},

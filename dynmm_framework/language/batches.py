@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from dynmm_framework.errors import StageError
+from dynmm_framework.training.guard import is_out_of_memory
 
 R = TypeVar("R")
 Rows = NDArray[np.int64]
@@ -101,13 +102,3 @@ def compute_batches(
         log(f"out of memory with {rows} sequences at once; going on with half as many")
         whole = [group, *waiting]
         waiting = deque(half for rows_ in whole for half in np.array_split(rows_, 2) if len(half))
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Tells whether an error says that memory ran out, on a GPU or not."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    text = str(error)
-    return isinstance(error, RuntimeError) and (
-        "can't allocate memory" in text or "not enough memory" in text or "out of memory" in text
-    )

@@ -57,7 +57,7 @@ def load_causal_lm(config: CausalLMConfig, ctx: Context) -> CausalLM:
     try:
         network = network if quantised else network.to(ctx.device)
     except RuntimeError as error:
-        from dynmm_framework.language.batches import is_out_of_memory
+        from dynmm_framework.training.guard import is_out_of_memory
 
         if not is_out_of_memory(error):
             raise

@@ -7,16 +7,18 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
+from dynmm_framework.language.tokens import clean
 from dynmm_framework.protocols import State
 
 TEXT, ENDS = "titles", "title_ends"
 
 
 def titles_of(items: pa.Table) -> list[str]:
-    """Returns the title of each item, empty where it has none."""
+    """Returns the title of each item, empty where it has none that can be read."""
     if "title" not in items.column_names:
         return [""] * len(items)
-    return [(title or "").strip() for title in items["title"].to_pylist()]
+    titles = [(title or "").strip() for title in items["title"].to_pylist()]
+    return [title if clean(title) else "" for title in titles]
 
 
 def pack_titles(titles: Sequence[str]) -> State:

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dynmm_framework.data.stats import dataset_stats
-from dynmm_framework.engine.prequential import stream_rows
 from dynmm_framework.reports.explanations import Card, cards, faithfulness_rows, result_rows
+from dynmm_framework.reports.grid import Grid
 from dynmm_framework.reports.groups import GROUPS, group_tables
 from dynmm_framework.reports.plots import Chart, Series, line_chart
+from dynmm_framework.reports.prompts import PromptTable, prompt_table
+from dynmm_framework.reports.streams import stream_charts, stream_tables
 from dynmm_framework.reports.table import MetricTable, direction, metric_tables, protocol_title
 from dynmm_framework.reports.text import (
     DASH,
@@ -26,21 +28,6 @@ from dynmm_framework.reports.text import (
 
 if TYPE_CHECKING:
     from dynmm_framework.engine.results import Run
-
-
-@dataclass(frozen=True, slots=True)
-class Grid:
-    """A plain table of text.
-
-    Attributes:
-        columns: Heads; the first column names the row.
-        rows: Cells, as many as heads.
-        caption: What the table shows.
-    """
-
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    caption: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +48,7 @@ class Content:
     missing: tuple[Grid, ...]
     stream: tuple[Grid, ...]
     stream_charts: tuple[Chart, ...]
+    prompts: PromptTable | None
     explanations: tuple[Grid, ...]
     cards: tuple[Card, ...]
     explanation_notes: tuple[str, ...]
@@ -96,7 +84,8 @@ def gather(run: Run) -> Content:
         robustness=tuple(_robustness(metrics.get("robustness", []), monitor)),
         missing=tuple(missing_tables(metrics)),
         stream=tuple(stream_tables(metrics)),
-        stream_charts=tuple(_stream_charts(metrics)),
+        stream_charts=tuple(stream_charts(metrics)),
+        prompts=prompt_table([run]) if metrics.get("prompts") else None,
         explanations=tuple(explanation_tables(metrics)),
         cards=cards(run),
         explanation_notes=tuple(
@@ -306,44 +295,6 @@ def missing_tables(metrics: Mapping[str, Any]) -> Iterator[Grid]:
         )
 
 
-def stream_tables(metrics: Mapping[str, Any]) -> Iterator[Grid]:
-    """Arranges what a stream gave: strategies, paired windows, what was forgotten and skipped."""
-    results = metrics.get("stream")
-    if not results:
-        return
-    names = list(next(iter(results["strategies"].values())))
-    own = next(iter(results["strategies"]))
-    yield Grid(
-        ("strategy", *map(metric_title, names), f"NDCG@10 of {own} over it", "p corrected"),
-        tuple(stream_rows(results, names)),
-        f"the stream: {results['events']:,} events in {results['windows']:,} windows",
-    )
-    if results["forgetting"]:
-        yield Grid(
-            ("strategy", "before the stream", "after it", "change", "95 % of the change"),
-            tuple(
-                (name, number(found["before"]), number(found["after"]), *_change(found))
-                for name, found in results["forgetting"].items()
-            ),
-            "NDCG@10 on a sample from before the stream that nothing was learned from",
-        )
-    facts = [(reason, f"{count:,}") for reason, count in results["skipped"].items() if count]
-    facts.append(("windows with an alarm of drift", ", ".join(map(str, results["drift"])) or DASH))
-    yield Grid(("skipped, late or noticed", "events"), tuple(facts), "what came in")
-
-
-def _change(found: Mapping[str, Any]) -> tuple[str, str]:
-    """Returns what was lost or gained of the sample, and its interval, relative to before."""
-    before, bounds = found["before"], found.get("ci95")
-    if not before:
-        return DASH, DASH
-    words = f"{100 * (found['after'] / before - 1):+.1f} %"
-    if bounds is None:
-        return words, DASH
-    low, high = (100 * bound / before for bound in bounds)
-    return words, f"{low:+.1f} to {high:+.1f} %"
-
-
 def explanation_tables(metrics: Mapping[str, Any]) -> Iterator[Grid]:
     """Arranges what was measured of explanations: a table for each model seed, and faithfulness."""
     for seed, results in metrics.get("explanations", {}).items():
@@ -355,35 +306,6 @@ def explanation_tables(metrics: Mapping[str, Any]) -> Iterator[Grid]:
                 rows,
                 f"evidence taken away (comprehensiveness) or kept alone (sufficiency), seed {seed}",
             )
-
-
-def _stream_charts(metrics: Mapping[str, Any]) -> Iterator[Chart]:
-    results = metrics.get("stream")
-    if not results:
-        return
-    series = [
-        Series(name, [(float(n), value) for n, value in enumerate(curve, start=1)], slot)
-        for slot, (name, curve) in enumerate(results["curves"].items())
-    ]
-    chart = line_chart(
-        "NDCG@10 up to each window", series, x_label="window", y_label="NDCG@10, cumulative"
-    )
-    if chart is not None:
-        yield chart
-    windows = [0.0, *map(float, results.get("probed", []))]
-    series = [
-        Series(name, [*zip(windows, (found["before"], *found["during"]), strict=True)], slot)
-        for slot, (name, found) in enumerate(results["forgetting"].items())
-        if found.get("during")
-    ]
-    chart = line_chart(
-        "What is retained of the time before the stream",
-        series,
-        x_label="window",
-        y_label="NDCG@10 on the sample",
-    )
-    if chart is not None:
-        yield chart
 
 
 def _robustness(rows: Sequence[Mapping[str, Any]], monitor: str) -> Iterator[Chart]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from dynmm_framework.reports.content import Grid
+from dynmm_framework.reports.grid import Grid
 from dynmm_framework.reports.page import environment
 from dynmm_framework.reports.plots import Chart, Series, Tick, line_chart, nice_ticks
 from dynmm_framework.reports.text import DASH, as_yaml, duration, metric_title, number

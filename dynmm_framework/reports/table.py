@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -149,8 +149,6 @@ def _table(metrics: Mapping[str, Any], protocol: str) -> MetricTable:
     }
     reference = next(iter(by_label)) if tests else ""
     per_metric = Counter(metric for metric, _ in tests)
-    # Of several p-values Holm raises the smallest, unless that is 0 or 1.
-    corrected = any(test.get("p_adjusted") != test.get("p_t") for test in tests.values())
     best = {name: _best(by_label, name, direction(metrics, name)) for name in names}
     rows = [
         Row(
@@ -172,8 +170,18 @@ def _table(metrics: Mapping[str, Any], protocol: str) -> MetricTable:
         n_users=metrics.get("users", {}).get(protocol),
         reference=reference,
         n_tests=max(per_metric.values(), default=0),
-        corrected=corrected or max(per_metric.values(), default=0) < 2,
+        corrected=_corrected(tests.values()),
     )
+
+
+def _corrected(tests: Iterable[Mapping[str, Any]]) -> bool:
+    """Tells whether p-values are corrected: of several, Holm raises the smallest but 0 and 1."""
+    by_metric: dict[str, list[tuple[float, float]]] = {}
+    for test in tests:
+        if test.get("p_t") is not None:
+            by_metric.setdefault(test["metric"], []).append((test["p_t"], test["p_adjusted"]))
+    smallest = (min(values) for values in by_metric.values() if len(values) > 1)
+    return all(adjusted > raw for raw, adjusted in smallest if 0 < raw < 1)
 
 
 def _best(by_label: Mapping[str, Any], name: str, higher_is_better: bool | None) -> set[str]:

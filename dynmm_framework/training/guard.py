@@ -84,9 +84,19 @@ def scale_to_norm(gradients: list[torch.Tensor], norm: torch.Tensor, limit: floa
     torch._foreach_mul_(gradients, factor)
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tells whether an error says that memory ran out, on a GPU or not."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    text = str(error)
+    return isinstance(error, RuntimeError) and (
+        "can't allocate memory" in text or "not enough memory" in text or "out of memory" in text
+    )
+
+
 def refuse_out_of_memory(error: RuntimeError, place: str) -> None:
     """Raises a clear error if ``error`` says that memory ran out; returns otherwise."""
-    if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+    if is_out_of_memory(error):
         raise StageError(
             f"{place}: out of memory", hint="Lower batch_size or the model's sizes."
         ) from error

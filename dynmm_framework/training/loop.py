@@ -21,7 +21,12 @@ from dynmm_framework.errors import ArtifactError, LegFinishedError, StageError
 from dynmm_framework.protocols import Context, Leg, Scores, Validator
 from dynmm_framework.training.checkpoint import Arrays, CheckpointFolder, Progress, training_digest
 from dynmm_framework.training.config import LoopConfig
-from dynmm_framework.training.guard import Guard, refuse_out_of_memory, scale_to_norm
+from dynmm_framework.training.guard import (
+    Guard,
+    is_out_of_memory,
+    refuse_out_of_memory,
+    scale_to_norm,
+)
 from dynmm_framework.training.memory import keep_freed_memory
 from dynmm_framework.training.parallel import average, same_epoch, share, synchronise, terms_of
 from dynmm_framework.training.seeding import seed_torch, seeded
@@ -44,7 +49,8 @@ class Task(Protocol):
     counts the same), and ``reduction = "sum"`` if the loss is a sum rather than a mean.
 
     ``divided(batch)`` divides a batch that is too large for one pass: pairs of a part and its
-    share of the loss, whose gradients add up to those of one step.
+    share of the loss, whose gradients add up to those of one step. Where it has ``pass_size``, the
+    rows of one pass, and memory runs out, the loop halves that, once, and takes the step again.
 
     Attributes:
         module: The module whose parameters are learned; the loop moves it to the device.
@@ -171,6 +177,7 @@ class _Training:
         self.leg: Leg = (self.ctx.leg if self.name == MAIN else None) or Leg()
         self.n_steps = -(-self.task.n_batches // self.workers.size)
         self.parameters = dict(self.task.module.named_parameters())
+        self.halved = False
         self.averages: dict[str, torch.Tensor] = {}
         if self.config.average:
             self.averages = {
@@ -301,16 +308,30 @@ class _Training:
         if self.workers.size > 1:
             batches = share(batches, self.workers)
         for number, batch in enumerate(batches, start=1):
-            try:
-                self._step(batch, guard)
-            except RuntimeError as error:
-                refuse_out_of_memory(error, guard.place(number))
-                raise
+            self._fitting_step(batch, guard, number)
             now = time.monotonic()
             if now - noted >= NOTE_SECONDS:
                 noted = now
                 advance(0, note=self._note(guard.last, number / (now - clock)))
         return guard.mean()
+
+    def _fitting_step(self, batch: Any, guard: Guard, number: int) -> None:
+        """Takes a step; where memory runs out, once in smaller passes, if the task has them."""
+        try:
+            self._step(batch, guard)
+            return
+        except RuntimeError as error:
+            size = getattr(self.task, "pass_size", 1)
+            if self.halved or size < 2 or self.workers.size > 1 or not is_out_of_memory(error):
+                refuse_out_of_memory(error, guard.place(number))
+                raise
+        # Out of the handler, whose traceback would keep the failed pass's tensors.
+        self.halved = True
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        self.ctx.log(f"out of memory with passes of {size}; going on with passes of {size // 2}")
+        setattr(self.task, "pass_size", size // 2)  # noqa: B010  # not every task has it
+        self._fitting_step(batch, guard, number)
 
     def _step(self, batch: Any, guard: Guard) -> None:
         self.optimizer.zero_grad(set_to_none=True)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from dynmm_framework import load_pipeline
+from dynmm_framework.cli.app import build_cli
 from dynmm_framework.engine.plan import make_plan
+from dynmm_framework.engine.results import Run
 from dynmm_framework.engine.run import run
 from dynmm_framework.errors import ConfigError
 from dynmm_framework.testing import generate_dataset
@@ -60,6 +65,29 @@ def test_the_prompt_is_compared_with_what_it_stands_on(finished: Any) -> None:
         "joint_alignment-without_similarity",
     ]
     assert finished.metrics["efficiency"]["soft_prompt"]["fit_seconds"] > 0
+
+
+def test_the_run_keeps_and_prints_what_its_prompts_cost(saved: Path) -> None:
+    several = pipeline(saved, encoders={}, ablation=[{"name": "L 2", "prompt": {"config": {}}}])
+    del several["align"]
+    several["prompt"]["config"] |= {"candidates": 31, "validation_users": 40}
+    several["ablation"][0]["prompt"]["config"] = {"history": 2}
+    written = saved / "several.yaml"
+    written.write_text(json.dumps(several))
+    words = ["run", str(written), "--runs", str(saved / "runs")]
+    result = CliRunner().invoke(build_cli(), words)
+    assert result.exit_code == 0, result.stderr
+    (table,) = re.findall(r"^Prompts: .*?\n\n?(?=s/batch: )", result.stdout, re.DOTALL | re.M)
+    assert re.search(r"^soft_prompt +3 +0 +\d+ ", table, re.M)
+    assert re.search(r"^soft_prompt-l_2 +2 +0 +\d+ ", table, re.M)
+    (folder,) = (saved / "runs").glob("several-*")
+    told = Run.load(folder).metrics["prompts"]
+    assert list(told) == ["soft_prompt", "soft_prompt-l_2"]
+    assert told["soft_prompt-l_2"]["soft_tokens"] == {"history": 2, "evidence": 0}
+    lengths = [sum(one["tokens_of_a_prompt"].values()) for one in told.values()]
+    assert lengths[0] > lengths[1] > 0
+    assert all(one["seconds_a_batch"] > 0 for one in told.values())
+    assert '<section id="prompts">' in (folder / "report.html").read_text()
 
 
 def test_an_ablation_of_the_prompt_keeps_its_other_settings(saved: Path) -> None:

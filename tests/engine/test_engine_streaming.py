@@ -20,8 +20,8 @@ from dynmm_framework.engine.results import Run
 from dynmm_framework.engine.run import run
 from dynmm_framework.engine.streaming import BASELINES, CONTROLS, OWN, RETRAIN
 from dynmm_framework.errors import ArtifactError, ConfigError, StageError
-from dynmm_framework.reports.content import stream_tables
 from dynmm_framework.reports.page import render
+from dynmm_framework.reports.streams import stream_tables
 from dynmm_framework.testing import generate_dataset
 
 

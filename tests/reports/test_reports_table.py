@@ -57,6 +57,20 @@ def test_stars_stand_beside_what_is_compared_with_the_reference():
     assert table.note.startswith("Stars: differs from ours")
 
 
+@pytest.mark.parametrize("p", [0.0, 1.0])
+def test_p_values_that_holm_cannot_raise_do_not_make_the_note_say_uncorrected(p):
+    names = ("a", "b")
+    metrics = {
+        "recommenders": {name: {"full": {"mrr": value(0.5)}} for name in ("ours", *names)},
+        "comparisons": [
+            {"protocol": "full", "metric": "mrr", "a": "ours", "b": b, "p_t": p, "p_adjusted": p}
+            for b in names
+        ],
+    }
+    (table,) = metric_tables(metrics)
+    assert "Holm-corrected for the 2 comparisons" in table.note
+
+
 @pytest.mark.parametrize(
     ("adjusted", "text"),
     [

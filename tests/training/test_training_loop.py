@@ -162,6 +162,42 @@ def test_out_of_memory_is_a_clear_error(tmp_path: Path) -> None:
         train(Greedy(), config(), StubContext(tmp_path))
 
 
+class Passes(Divided):
+    """Reads a batch in passes, and has no memory for passes of more than ``room`` rows."""
+
+    def __init__(self, room: int) -> None:
+        super().__init__(rows=4)
+        self.room, self.sizes = room, list[int]()
+
+    @property
+    def pass_size(self) -> int:
+        return self.rows
+
+    @pass_size.setter
+    def pass_size(self, rows: int) -> None:
+        self.rows = rows
+
+    def loss(self, batch: torch.Tensor) -> torch.Tensor:
+        if len(batch) > self.room:
+            raise torch.OutOfMemoryError("no room")
+        self.sizes.append(len(batch))
+        return super().loss(batch)
+
+
+def test_passes_are_halved_once_where_memory_runs_out(tmp_path: Path) -> None:
+    wide, tight = Passes(room=4), Passes(room=2)
+    plain, ctx = StubContext(tmp_path / "a"), StubContext(tmp_path / "b")
+    losses = [train(wide, config(), plain).epochs, train(tight, config(), ctx).epochs]
+    for one, other in zip(*losses, strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-4)
+    assert max(tight.sizes) == 2
+    said = "out of memory with passes of 4; going on with passes of 2"
+    assert [line for line in ctx.logged if "memory" in line] == [said]
+    assert not [line for line in plain.logged if "memory" in line]
+    with pytest.raises(StageError, match=r"epoch 1, batch 1: out of memory\n  Lower batch_size"):
+        train(Passes(room=1), config(), StubContext(tmp_path / "c"))
+
+
 def test_no_batches_is_a_clear_error(tmp_path: Path) -> None:
     class Empty(Regression):
         n_batches = 0

@@ -160,6 +160,7 @@ class TitleTask:
         self.config: ALLMRecConfig = scorer.config
         self.n_targets = len(questions)
         self.n_batches = -(-self.n_targets // self.config.batch_size)
+        self.pass_size = self.config.micro_batch
 
     def batches(self, rng: np.random.Generator) -> Iterator[tuple[Questions, Lists]]:
         """Yields prompts in random order, with other candidates in every epoch."""
@@ -174,7 +175,7 @@ class TitleTask:
         """Divides a step's prompts into passes, each with its share of the tokens of answers."""
         questions, lists = batch
         counts = np.array([len(self.scorer.answers[item]) for item in questions.targets])
-        total, size = max(int(counts.sum()), 1), self.config.micro_batch
+        total, size = max(int(counts.sum()), 1), self.pass_size
         parts = []
         for start in range(0, len(questions), size):
             rows = np.arange(start, min(start + size, len(questions)))

@@ -37,6 +37,7 @@ class PromptTask:
         self.config = scorer.config
         self.n_targets = len(examples)
         self.n_batches = -(-self.n_targets // self.config.batch_size)
+        self.pass_size = self.config.micro_batch
 
     def batches(self, rng: np.random.Generator) -> Iterator[Question]:
         """Yields the prompts in random order, each with its candidates in a random order."""
@@ -48,7 +49,7 @@ class PromptTask:
 
     def divided(self, batch: Question) -> Sequence[tuple[Question, float]]:
         """Divides a step's prompts into passes, each with its share of the loss."""
-        size = self.config.micro_batch
+        size = self.pass_size
         starts = range(0, len(batch), size)
         parts = [batch.take(np.arange(start, min(start + size, len(batch)))) for start in starts]
         weights = [self._terms(part.asked) for part in parts]

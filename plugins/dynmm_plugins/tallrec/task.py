@@ -37,6 +37,7 @@ class AnswerTask:
     ) -> None:
         self.llm, self.writer, self.config = llm, writer, config
         self.n_targets = len(examples)
+        self.pass_size = config.batch_size
         histories = examples.histories(config.history)
         liked = liked_of(histories, config.liked_above)
         self._texts: list[tuple[list[int], int]] = []
@@ -63,6 +64,12 @@ class AnswerTask:
         order = rng.permutation(self.n_targets)
         for start in range(0, self.n_targets, self.config.batch_size):
             yield order[start : start + self.config.batch_size]
+
+    def divided(self, batch: NDArray[np.int64]) -> list[tuple[NDArray[np.int64], float]]:
+        """Divides a step's examples into passes, each with its share of the tokens of answers."""
+        starts = range(0, len(batch), self.pass_size)
+        parts = [batch[start : start + self.pass_size] for start in starts]
+        return [(part, self.n_terms(part) / self.n_terms(batch)) for part in parts]
 
     def n_terms(self, batch: NDArray[np.int64]) -> int:
         """Returns the number of tokens that a batch's loss is the mean of."""
