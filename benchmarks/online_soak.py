@@ -109,8 +109,11 @@ def recommender(n_items: int, users: int) -> Any:
     )
     base = FrozenBase(Mean(n_items), np.full(n_items, 9, np.int64))
     learner = Learner(GatedMLP(config), base, config, RunContext(Surroundings(None)))  # type: ignore[arg-type]
-    weights = Weights(popularity=config.popularity, transitions=config.transitions)
-    fusion = Fusion(weights, learner, guarded=True, half_life=config.guard_half_life)
+    weights = Weights(
+        popularity=config.popularity, transitions=config.transitions, lasting=config.popularity
+    )
+    tuned = (config.popularity_guard_half_life, config.lasting_half_life)
+    fusion = Fusion(weights, learner, guarded=True, tuned=tuned)
     session = Session(base, config, {"adapter": fusion}, [learner], kept=100)
     session.begin(Events.none(), Events.none())
     return OnlineRecommender(session, Vocabulary([f"i{n}" for n in range(n_items)], []))

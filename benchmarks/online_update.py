@@ -195,10 +195,12 @@ def stream(n_items: int, *, guard: bool = False, drift: bool = False) -> float:
     )
     base = FrozenBase(Mean(n_items), np.full(n_items, 9, np.int64))
     learner = Learner(GatedMLP(config), base, config, RunContext(Surroundings(None)))  # type: ignore[arg-type]
-    weights = Weights(popularity=config.popularity, transitions=config.transitions)
-    session = Session(
-        base, config, {"adapter": Fusion(weights, learner, guarded=guard)}, [learner], kept=10
+    weights = Weights(
+        popularity=config.popularity, transitions=config.transitions, lasting=config.popularity
     )
+    tuned = (config.popularity_guard_half_life, config.lasting_half_life) if guard else None
+    fusion = Fusion(weights, learner, guarded=guard, tuned=tuned)
+    session = Session(base, config, {"adapter": fusion}, [learner], kept=10)
     rng = np.random.default_rng(0)
     n = STREAM
     items = np.minimum(rng.exponential(n_items / 8, n), n_items - 1)

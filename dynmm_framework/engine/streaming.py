@@ -100,26 +100,39 @@ def make_session(parts: StreamParts, names: Iterable[str], *, kept: int | None =
 
     config, n = parts.config, parts.split.n_items
     base = FrozenBase(parts.model, parts.split.train.item_counts())
-    whole = Weights(popularity=config.popularity, transitions=config.transitions)
+    lasting = None if config.lasting_half_life is None else config.popularity
+    whole = Weights(popularity=config.popularity, transitions=config.transitions, lasting=lasting)
     prior = Weights(static=config.prior)
     learners: dict[str, Learner] = {}
 
     def adapter(name: str, weights: Weights, own: OnlineConfig = config, **changed: Any) -> Fusion:
         if name not in learners:
             learners[name] = Learner(parts.adapter(own), base, own, parts.context, **changed)
-        half_life = own.guard_half_life
-        return Fusion(weights, learners[name], guarded=own.guard, half_life=half_life)
+        return Fusion(
+            weights,
+            learners[name],
+            guarded=own.guard,
+            half_life=own.guard_half_life,
+            tuned=tuned(own),
+        )
+
+    def tuned(own: OnlineConfig) -> tuple[float, float] | None:
+        recent = own.popularity_guard_half_life
+        return (recent, own.lasting_half_life or recent) if own.popularity_guard else None
 
     def variant(name: str) -> Fusion:
         own = config.varied(config.variants()[name])
-        return adapter(name, Weights(popularity=own.popularity, transitions=own.transitions), own)
+        popularity = own.popularity
+        last = None if own.lasting_half_life is None else popularity
+        priors = replace(whole, popularity=popularity, transitions=own.transitions, lasting=last)
+        return adapter(name, priors, own)
 
     makers: Mapping[str, Callable[[], Strategy]] = {
         OWN: lambda: adapter("own", whole),
         "static": lambda: Fusion(Weights()),
         "static_prior": lambda: Fusion(prior),
-        "popularity_prior": lambda: Fusion(Weights(popularity=config.popularity)),
-        "popularity_transitions": lambda: Fusion(whole),
+        "popularity_prior": lambda: Fusion(replace(whole, transitions=0.0), tuned=tuned(config)),
+        "popularity_transitions": lambda: Fusion(whole, tuned=tuned(config)),
         "adapter_static_prior": lambda: adapter("own", prior),
         "without_summaries": lambda: adapter("silent", whole, silent=True),
         "frozen_early": lambda: adapter("early", whole, frozen_after=EARLY),

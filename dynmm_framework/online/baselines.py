@@ -17,8 +17,8 @@ from torch import Tensor
 from dynmm_framework.data.tables import Histories
 from dynmm_framework.data.windows import Events, Window
 from dynmm_framework.online.histories import HistoryStore
-from dynmm_framework.online.memory import Scene
 from dynmm_framework.online.priors import DecayedTransitions
+from dynmm_framework.online.scene import Scene
 from dynmm_framework.protocols import State
 
 if TYPE_CHECKING:
@@ -40,13 +40,13 @@ class IncrementalItemKNN:
     def __init__(self, n_items: int, *, last: int = 20) -> None:
         self.n_items, self.last = n_items, last
         self.counts = np.zeros(n_items)
-        # Without decay and fading, how often one item followed another within a history.
-        self.pairs = DecayedTransitions(n_items, half_life=1e18, last=last, fading=1.0)
+        # Without decay and fading, how often one item stood near another within a history.
+        self.pairs = DecayedTransitions(n_items, half_life=1e18, last=last, fading=1.0, both=True)
 
     def score(self, scene: Scene) -> Tensor:
         """Returns similarities to the history, ``(n, n_items)``."""
         size = (1 / np.sqrt(np.maximum(self.counts, 1))).astype(np.float32)
-        scores = self.pairs.counts(scene.people.known, scale=size, both=True) * size
+        scores = self.pairs.counts(scene.people.known, scale=size) * size
         return torch.from_numpy(np.ascontiguousarray(scores))
 
     def warm_up(self, window: Window, scene: Scene) -> None:

@@ -43,12 +43,20 @@ class OnlineConfig(Block):
     decayed priors; without any learning."""
     popularity: Weight = 0.7
     """Weight of log(decayed events + 1)."""
+    popularity_guard: bool = True
+    """Serve as much of that weight, none, half or all, as its recent results support; without it
+    always all."""
+    popularity_guard_half_life: HalfLife = 2_000.0
+    """Events after which a result counts half for that."""
     transitions: Weight = 2.0
     """Weight of log(decayed transitions from the last items + 1)."""
     half_life: HalfLife = 10_000.0
     """Events after which an event counts half in decayed popularity."""
     transition_half_life: HalfLife = 50_000.0
     """Events after which a transition counts half."""
+    lasting_half_life: HalfLife | None = 400_000.0
+    """Half-life of a second memory of popularity and transitions, for users who have been away for
+    more than ``half_life`` events; null for none."""
     transition_items: Size = 5
     """Newest items of a history from which transitions lead to the next."""
     transition_fading: Annotated[float, Field(gt=0, le=1)] = 0.8

@@ -12,6 +12,8 @@ from dynmm_framework.protocols import State
 
 STRENGTHS: Final = (0.0, 0.3, 0.6, 1.0)
 """λ: parts of the correction that may be served."""
+PARTS: Final = (0.0, 0.5, 1.0)
+"""Parts of popularity's weight that may be served."""
 
 
 class Guard:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dynmm_framework.data.tables import Histories
 from dynmm_framework.data.windows import Events
@@ -29,6 +31,8 @@ class HistoryStore:
     def __init__(self, n_items: int, *, longest: int = 1000, most: int = 1_000_000) -> None:
         self.n_items, self.longest, self.most = n_items, longest, most
         self._items: dict[int, IntArray] = {}
+        self._last: dict[int, int] = {}  # place in the stream of each user's newest event
+        self.place = 0  # events taken so far
 
     def __len__(self) -> int:
         return len(self._items)
@@ -40,19 +44,24 @@ class HistoryStore:
     def copy(self) -> HistoryStore:
         """Returns a snapshot, which later additions leave as it is."""
         other = HistoryStore(self.n_items, longest=self.longest, most=self.most)
-        other._items = dict(self._items)
+        other._items, other._last = dict(self._items), dict(self._last)
+        other.place = self.place
         return other
 
     def extend(self, events: Events) -> None:
         """Adds events, in their order, which is that of time."""
-        store, longest = self._items, self.longest
-        for user, items in _by_user(events):
+        store, last, longest = self._items, self._last, self.longest
+        for user, items, place in _by_user(events):
             known = store.pop(user, None)  # comes last again: the newest user
+            last[user] = self.place + place
             # A copy, as a part of all events of a window would keep all of them.
             joined = items.copy() if known is None else np.concatenate((known, items))
             store[user] = joined if len(joined) <= longest else joined[-longest:].copy()
-        while len(self._items) > self.most:
-            del self._items[next(iter(self._items))]
+        self.place += len(events)
+        while len(store) > self.most:
+            oldest = next(iter(store))
+            del store[oldest]
+            last.pop(oldest, None)
 
     def fill(self, histories: Histories) -> None:
         """Takes histories of training users, whose ids they name."""
@@ -63,6 +72,19 @@ class HistoryStore:
     def of(self, users: IntArray) -> Histories:
         """Returns the present histories of users, ``(len(users),)``, empty for unknown ones."""
         return self._histories([self._items.get(user, _NOTHING) for user in users.tolist()])
+
+    def last(self, users: NDArray[Any]) -> NDArray[np.int64]:
+        """Returns the place in the stream of the newest event of users, ``(len(users),)``.
+
+        For unknown ones it is the next place: they have not been away.
+        """
+        places, place = self._last, self.place
+        return np.fromiter((places.get(user, place) for user in users.tolist()), np.int64)
+
+    def lengths(self, users: IntArray) -> NDArray[np.int64]:
+        """Returns how many items are kept of users, ``(len(users),)``."""
+        kept = self._items
+        return np.fromiter((len(kept.get(user, _NOTHING)) for user in users.tolist()), np.int64)
 
     def before(self, events: Events) -> Histories:
         """Returns the user's history before each event.
@@ -75,7 +97,7 @@ class HistoryStore:
             events: A window, by time; none of them is in the store.
         """
         n = len(events)
-        order = np.lexsort((np.arange(n), events.times, events.users))
+        order = np.lexsort((events.times, events.users))  # stable
         users, times = events.users[order], events.times[order]
         distinct, first, counts = np.unique(users, return_index=True, return_counts=True)
         known = self.of(distinct)
@@ -101,7 +123,13 @@ class HistoryStore:
     def get_state(self) -> State:
         whole = self._histories(list(self._items.values()))
         users = np.fromiter(self._items, dtype=np.int64, count=len(self._items))
-        return {"users": users, "offsets": whole.offsets, "items": whole.items}
+        return {
+            "users": users,
+            "offsets": whole.offsets,
+            "items": whole.items,
+            "last": self.last(users),
+            "place": np.asarray(self.place, np.int64),
+        }
 
     def load_state(self, state: State) -> None:
         offsets, items = state["offsets"], state["items"]
@@ -109,6 +137,8 @@ class HistoryStore:
             int(user): items[offsets[row] : offsets[row + 1]]
             for row, user in enumerate(state["users"].tolist())
         }
+        self._last = dict(zip(state["users"].tolist(), state["last"].tolist(), strict=True))
+        self.place = int(state["place"])
 
     def _histories(self, rows: list[IntArray]) -> Histories:
         lengths = np.fromiter((len(row) for row in rows), dtype=np.int64, count=len(rows))
@@ -119,13 +149,14 @@ class HistoryStore:
         )
 
 
-def _by_user(events: Events) -> Iterator[tuple[int, IntArray]]:
-    """Yields every user's items, users in the order of their last event."""
+def _by_user(events: Events) -> Iterator[tuple[int, IntArray, int]]:
+    """Yields every user's items and the place of the last, users in the order of these places."""
     order = np.argsort(events.users, kind="stable")
     users, items = events.users[order], events.items[order]
     ends = np.append(np.flatnonzero(users[1:] != users[:-1]) + 1, len(users))[: len(users)]
     begins = np.append(0, ends[:-1])[: len(ends)]
-    by_last = np.argsort(order[ends - 1])
-    columns = (users[begins], begins, ends)
-    for user, begin, end in zip(*(part[by_last].tolist() for part in columns), strict=True):
-        yield user, items[begin:end]
+    places = order[ends - 1]
+    by_last = np.argsort(places)
+    columns = (users[begins], begins, ends, places)
+    for user, begin, end, place in zip(*(part[by_last].tolist() for part in columns), strict=True):
+        yield user, items[begin:end], place

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from dynmm_framework.online.config import OnlineConfig
 from dynmm_framework.online.lesson import Lesson, People, Summary
-from dynmm_framework.online.memory import FrozenBase, Scene, below
+from dynmm_framework.online.memory import FrozenBase, below
 from dynmm_framework.online.replay import Replay
+from dynmm_framework.online.scene import Scene
 from dynmm_framework.protocols import Context, OnlineAdapter, State
 
 

@@ -64,6 +64,23 @@ class People:
             self.vectors[rows], self.profiles[rows], self.seen[rows], self.known.take(rows)
         )
 
+    def part(self, start: int, stop: int) -> People:
+        """Returns the rows from ``start`` to before ``stop``, without copying them."""
+        known = self.known
+        first, last = known.offsets[start], known.offsets[stop]
+        offsets = known.offsets[start : stop + 1] - first
+        rows = slice(start, stop)
+        return People(
+            self.vectors[rows],
+            self.profiles[rows],
+            self.seen[rows],
+            Histories(offsets, known.items[first:last], known.n_items),
+        )
+
+    def spread(self, rows: NDArray[Any], known: Histories) -> People:
+        """Returns the chosen rows, whose histories the caller has already."""
+        return People(self.vectors[rows], self.profiles[rows], self.seen[rows], known)
+
     def lately(self, recent: Histories, items: FloatArray) -> People:
         """Returns the same users with profiles of what they chose in the last window alone.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -19,12 +18,10 @@ from dynmm_framework.evaluation.scoring import as_tensor
 from dynmm_framework.online.config import OnlineConfig
 from dynmm_framework.online.histories import HistoryStore
 from dynmm_framework.online.lesson import People, Summary, profiles_of
-from dynmm_framework.online.priors import DecayedPopularity, DecayedTransitions
+from dynmm_framework.online.priors import DecayedPopularity, DecayedTransitions, Lasting
+from dynmm_framework.online.scene import Scene
 from dynmm_framework.online.summaries import ItemSummaries
 from dynmm_framework.protocols import FloatArray, IntArray, Scores, State
-
-CELLS = 1 << 20
-"""Scores that are held at once; few enough to stay in a processor's cache from pass to pass."""
 
 
 class VectorModel(Protocol):
@@ -76,57 +73,6 @@ class FrozenBase:
         return digest.hexdigest()
 
 
-@dataclass(frozen=True, eq=False)
-class Scene:
-    """A window as it is met: its events, and all that is known before them.
-
-    Attributes:
-        base: The frozen base.
-        summaries: Summaries of the windows before, by the windows that they span.
-        people: The user before each event.
-        lately: The same by the last window alone, where an adapter asks for that.
-        targets: What was chosen, ``(n,)`` int32.
-        popularity: log(decayed events + 1) of all items, ``(n_items,)``.
-        transitions: The decayed transitions, as they are before the window.
-    """
-
-    base: FrozenBase
-    summaries: Mapping[int, Summary]
-    people: People
-    lately: People | None
-    targets: IntArray
-    popularity: FloatArray
-    transitions: DecayedTransitions = field(repr=False)
-
-    def __len__(self) -> int:
-        return len(self.targets)
-
-    @property
-    def vectors(self) -> Tensor:
-        """The base's vectors of the users, ``(n, d)``."""
-        return torch.from_numpy(self.people.vectors)
-
-    @cached_property
-    def following(self) -> Tensor:
-        """log(decayed transitions + 1), ``(n, n_items)``."""
-        return torch.from_numpy(self.transitions.log(self.people.known))
-
-    def chunks(self) -> Iterator[Scene]:
-        """Yields the events in parts whose scores fit into memory."""
-        size = max(1, CELLS // max(self.base.n_items, 1))
-        if len(self) <= size:
-            yield self
-            return
-        for start in range(0, len(self), size):
-            yield self.take(np.arange(start, min(start + size, len(self))))
-
-    def take(self, rows: NDArray[Any]) -> Scene:
-        """Returns the chosen events, with the same that is known of items."""
-        lately = None if self.lately is None else self.lately.take(rows)
-        people = self.people.take(rows)
-        return replace(self, people=people, lately=lately, targets=self.targets[rows])
-
-
 class Memory:
     """Histories, summaries and priors of a stream, shared by all strategies that meet it.
 
@@ -150,6 +96,17 @@ class Memory:
             last=config.transition_items,
             fading=config.transition_fading,
         )
+        self._lasting: tuple[DecayedPopularity, DecayedTransitions] | None = None
+        if config.lasting_half_life is not None:
+            self._lasting = (
+                DecayedPopularity(n, half_life=config.lasting_half_life),
+                DecayedTransitions(
+                    n,
+                    half_life=config.lasting_half_life,
+                    last=config.transition_items,
+                    fading=config.transition_fading,
+                ),
+            )
         self._summaries: dict[int, Summary] = {}
 
     def serve(self, config: OnlineConfig) -> None:
@@ -171,16 +128,25 @@ class Memory:
         """Returns events, by time, as they would be met now."""
         known = self.histories.before(events)
         # Events of one user and moment, half of what is rated on MovieLens, have one history.
-        moments = np.stack([events.users.astype(np.int64), events.times])
-        _, first, same = np.unique(moments, axis=1, return_index=True, return_inverse=True)
-        same = same.ravel()
+        first, same = _moments(events)
         people, lately = self._people(known.take(first), events.users[first])
-        people = replace(people.take(same), known=known)
+        people = people.spread(same, known)
         if lately is not None:
-            lately = replace(lately.take(same), known=known)
-        return self.renewed(people, lately, events.items)
+            lately = lately.spread(same, known)
+        last = self.histories.last(events.users[first])[same]
+        # Who has come in this window already has not been away.
+        last[known.lengths > self.histories.lengths(events.users[first])[same]] = (
+            self.histories.place
+        )
+        return self.renewed(people, lately, events.items, last)
 
-    def renewed(self, people: People, lately: People | None, targets: IntArray) -> Scene:
+    def renewed(
+        self,
+        people: People,
+        lately: People | None,
+        targets: IntArray,
+        last: NDArray[np.int64],
+    ) -> Scene:
         """Returns users as they were once, with what is known of items now."""
         return Scene(
             self.base,
@@ -190,11 +156,22 @@ class Memory:
             targets,
             self.popularity.log(),
             self.transitions,
+            last,
+            self.histories.place,
+            self.lasting(),
         )
 
     def standing(self, users: IntArray, histories: Histories) -> Scene:
         """Returns users as they would be met now, without targets."""
-        return self.renewed(*self._people(histories, users), np.empty(0, np.int32))
+        people, lately = self._people(histories, users)
+        return self.renewed(people, lately, np.empty(0, np.int32), self.histories.last(users))
+
+    def lasting(self) -> Lasting | None:
+        """Returns what users who have long been away are met with."""
+        if self._lasting is None:
+            return None
+        popularity, transitions = self._lasting
+        return Lasting(self.config.half_life, popularity.log(), transitions)
 
     def _people(self, known: Histories, users: IntArray) -> tuple[People, People | None]:
         vectors = self.base.users(known)
@@ -234,23 +211,45 @@ class Memory:
             self.recent.extend(seen)
 
     def _count(self, events: Events, known: Histories) -> None:
-        self.popularity.learn(events)
-        self.transitions.learn(events, known)
+        for popularity, transitions in self._priors():
+            popularity.learn(events)
+            transitions.learn(events, known)
+
+    def _priors(self) -> Iterator[tuple[DecayedPopularity, DecayedTransitions]]:
+        yield self.popularity, self.transitions
+        if self._lasting is not None:
+            yield self._lasting
 
     def get_state(self) -> State:
         state: dict[str, NDArray[Any]] = {}
-        for name in _PARTS:
-            part = getattr(self, name).get_state()
-            state |= {f"{name}.{key}": array for key, array in part.items()}
+        for name, part in self._parts().items():
+            state |= {f"{name}.{key}": array for key, array in part.get_state().items()}
         return state
 
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
-        for name in _PARTS:
-            getattr(self, name).load_state(below(state, name))
+        for name, part in self._parts().items():
+            part.load_state(below(state, name))
         self._summaries = {}
 
+    def _parts(self) -> dict[str, Any]:
+        parts: dict[str, Any] = {
+            name: getattr(self, name)
+            for name in ("histories", "recent", "summaries", "popularity", "transitions")
+        }
+        if self._lasting is not None:
+            parts["lasting_popularity"], parts["lasting_transitions"] = self._lasting
+        return parts
 
-_PARTS = ("histories", "recent", "summaries", "popularity", "transitions")
+
+def _moments(events: Events) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Returns the first event of each user and time, and which of these each event equals."""
+    order = np.lexsort((events.times, events.users))
+    users, times = events.users[order], events.times[order]
+    begins = np.ones(len(events), np.bool_)
+    begins[1:] = (users[1:] != users[:-1]) | (times[1:] != times[:-1])
+    same = np.empty(len(events), np.int64)
+    same[order] = np.cumsum(begins) - 1
+    return order[begins], same
 
 
 def below(state: Mapping[str, NDArray[Any]], name: str) -> dict[str, NDArray[Any]]:

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynmm_framework.online.lesson import Lesson, People, Summary
-from dynmm_framework.online.memory import Memory, Scene, below
+from dynmm_framework.online.memory import Memory, below
 from dynmm_framework.online.ranks import Values, metrics_of, ranks_of
+from dynmm_framework.online.scene import Scene
 from dynmm_framework.online.strategies import Strategy
 from dynmm_framework.protocols import IntArray, State
 
@@ -46,6 +47,7 @@ class Probe:
     def __init__(self) -> None:
         self._people: dict[str, People] = {}
         self._targets: IntArray = np.empty(0, np.int32)
+        self._last: NDArray[np.int64] = np.empty(0, np.int64)
 
     def __len__(self) -> int:
         return len(self._targets)
@@ -59,6 +61,7 @@ class Probe:
             if lately:
                 self._people["lately"] = People.joined(lately)
             self._targets = np.concatenate([scene.targets for scene in filled])
+            self._last = np.concatenate([scene.last for scene in filled])
 
     def values(self, memory: Memory, strategies: Mapping[str, Strategy]) -> dict[str, Values]:
         """Returns NDCG@10 of every event by the present state of every strategy.
@@ -69,21 +72,21 @@ class Probe:
             return {}
         people, lately = self._people["people"], self._people.get("lately")
         found: dict[str, list[Values]] = {name: [] for name in strategies}
-        for chunk in memory.renewed(people, lately, self._targets).chunks():
+        for chunk in memory.renewed(people, lately, self._targets, self._last).chunks():
             for name, strategy in strategies.items():
                 ranks = ranks_of(strategy.score(chunk), chunk.people.known, chunk.targets)
                 found[name].append(metrics_of(ranks, [10])["ndcg@10"])
         return {name: np.concatenate(parts) for name, parts in found.items()}
 
     def get_state(self) -> State:
-        state: dict[str, NDArray[Any]] = {"targets": self._targets}
+        state: dict[str, NDArray[Any]] = {"targets": self._targets, "last": self._last}
         for name, people in self._people.items():
             arrays = Lesson(_NO_SUMMARY, people, self._targets).get_state()
             state |= {f"{name}.{key}": array for key, array in arrays.items()}
         return state
 
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
-        self._targets = state["targets"]
+        self._targets, self._last = state["targets"], state["last"]
         parts = {name: below(state, name) for name in ("people", "lately")}
         self._people = {
             name: Lesson.from_state(arrays).people for name, arrays in parts.items() if arrays

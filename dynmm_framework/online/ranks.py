@@ -69,7 +69,7 @@ def ranks_at(
 def mask(scores: Tensor, known: Histories) -> None:
     """Sets the scores of known items to minus infinity, in place."""
     places = torch.from_numpy(known.rows * known.n_items + known.items)
-    scores.view(-1)[places] = -torch.inf
+    scores.view(-1).index_fill_(0, places, -torch.inf)
 
 
 def metrics_of(ranks: Values, cutoffs: Sequence[int]) -> Mapping[str, Values]:

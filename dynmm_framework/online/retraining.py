@@ -13,7 +13,8 @@ from torch import Tensor
 
 from dynmm_framework.data.tables import Histories, Interactions
 from dynmm_framework.data.windows import Events, Window
-from dynmm_framework.online.memory import FrozenBase, Scene
+from dynmm_framework.online.memory import FrozenBase
+from dynmm_framework.online.scene import Scene
 from dynmm_framework.protocols import State
 
 if TYPE_CHECKING:

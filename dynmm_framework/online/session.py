@@ -18,10 +18,11 @@ from dynmm_framework.online.config import OnlineConfig
 from dynmm_framework.online.drift import DriftWatch
 from dynmm_framework.online.intake import Intake
 from dynmm_framework.online.learner import Learner
-from dynmm_framework.online.memory import FrozenBase, Memory, Scene, below
+from dynmm_framework.online.memory import FrozenBase, Memory, below
 from dynmm_framework.online.probe import Probe, drawn
 from dynmm_framework.online.ranks import Values, metrics_of, ranks_of
 from dynmm_framework.online.reports import WindowReport
+from dynmm_framework.online.scene import Scene
 from dynmm_framework.online.strategies import Strategy
 from dynmm_framework.protocols import State
 from dynmm_framework.training.memory import keep_freed_memory

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dynmm_framework.data.tables import Histories
 from dynmm_framework.online.histories import HistoryStore
 from dynmm_framework.online.lesson import People, profiles_of
-from dynmm_framework.online.memory import FrozenBase, Scene
-from dynmm_framework.online.priors import DecayedTransitions
+from dynmm_framework.online.memory import FrozenBase
+from dynmm_framework.online.priors import DecayedTransitions, Lasting
+from dynmm_framework.online.scene import Scene
 from dynmm_framework.online.session import Session
-from dynmm_framework.online.strategies import Fusion, Weights
+from dynmm_framework.online.strategies import Fusion, Weights, hold_back
 from dynmm_framework.protocols import FloatArray, IntArray, UserCorrection
 
 
@@ -35,6 +36,7 @@ class Snapshot:
         recent: Histories within the last window, for adapters that read them; else ``None``.
         popularity: log(decayed events + 1), ``(n_items,)``.
         transitions: The decayed transitions.
+        lasting: What users who have long been away are met with.
     """
 
     number: int
@@ -48,6 +50,7 @@ class Snapshot:
     recent: HistoryStore | None
     popularity: FloatArray
     transitions: DecayedTransitions
+    lasting: Lasting | None
 
     @classmethod
     def of(cls, session: Session, number: int) -> Snapshot:
@@ -56,6 +59,7 @@ class Snapshot:
         assert isinstance(fusion, Fusion)
         memory = session.memory
         learner = fusion.learner
+        lasting = memory.lasting()
         table = users = None
         if learner is not None and fusion.strength:
             table = torch.from_numpy(
@@ -67,7 +71,7 @@ class Snapshot:
         return cls(
             number=number,
             base=session.base,
-            weights=fusion.weights,
+            weights=fusion.served,
             strength=fusion.strength,
             table=table,
             users=users,
@@ -75,7 +79,10 @@ class Snapshot:
             pending=_pending(session),
             recent=memory.recent if memory.recent_users else None,
             popularity=memory.popularity.log(),
-            transitions=copy.copy(memory.transitions),  # its matrices are replaced, not written
+            transitions=memory.transitions.frozen(),
+            lasting=None
+            if lasting is None
+            else replace(lasting, transitions=lasting.transitions.frozen()),
         )
 
     def noticed(self, session: Session, number: int) -> Snapshot:
@@ -84,11 +91,22 @@ class Snapshot:
 
     def scores(self, users: IntArray) -> tuple[Tensor, Histories]:
         """Returns scores ``(n, n_items)`` and the histories by which they were made."""
-        known = self.histories.of(users).append(self.pending.of(users))
-        return self.scores_of(known, users), known
+        new = self.pending.of(users)
+        known = self.histories.of(users).append(new)
+        last = np.where(new.lengths > 0, self.histories.place, self.histories.last(users))
+        return self.scores_of(known, users, last=last), known
 
-    def scores_of(self, known: Histories, users: IntArray) -> Tensor:
-        """Scores all items for histories, ``(n, n_items)``."""
+    def scores_of(
+        self, known: Histories, users: IntArray, *, last: NDArray[np.int64] | None = None
+    ) -> Tensor:
+        """Scores all items for histories, ``(n, n_items)``.
+
+        Args:
+            known: ``n`` histories.
+            users: Their users; -1 for none.
+            last: Place in the stream of the newest event of each; ``None`` for just now.
+        """
+        now = self.histories.place
         vectors = self.base.users(known)
         people = People(vectors, profiles_of(known, self.base.items), known.lengths > 0, known)
         if self.recent is not None:
@@ -101,12 +119,17 @@ class Snapshot:
             np.empty(0, np.int32),
             self.popularity,
             self.transitions,
+            np.full(len(users), now) if last is None else last,
+            now,
+            self.lasting,
         )
         scores = self.weights(scene)
         if self.table is not None and self.users is not None:
             scores.addmm_(scene.vectors, self.base.table.T, alpha=-self.strength)
             corrected = torch.from_numpy(self.users(people))
             scores.addmm_(corrected, self.table.T, alpha=self.strength)
+            if self.weights.lasting is not None:
+                hold_back(scores, scene, corrected, self.table, strength=self.strength)
         return scores
 
 

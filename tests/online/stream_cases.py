@@ -71,12 +71,15 @@ def make_session(*, offline: Events | None = None, seed: int = 0, **changed: Any
     config = GatedMLPConfig(**{**SMALL, **changed})
     base = base_of(offline)
     learner = Learner(GatedMLP(config), base, config, context(seed))
-    weights = Weights(popularity=config.popularity, transitions=config.transitions)
+    weights = Weights(
+        popularity=config.popularity, transitions=config.transitions, lasting=config.popularity
+    )
+    half_lives = (config.popularity_guard_half_life, config.lasting_half_life or 1e6)
     session = Session(
         base,
         config,
         {
-            "adapter": Fusion(weights, learner, guarded=config.guard),
+            "adapter": Fusion(weights, learner, guarded=config.guard, tuned=half_lives),
             "static": Fusion(Weights()),
         },
         [learner],

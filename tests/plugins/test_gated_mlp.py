@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from pydantic import ValidationError
 
 from dynmm_framework.data.tables import Histories
@@ -12,6 +13,7 @@ from dynmm_framework.errors import StageError
 from dynmm_framework.online.lesson import Lesson, People, Summary
 from dynmm_framework.online.summaries import NAMES
 from dynmm_framework.testing import OnlineConformance
+from dynmm_plugins.gated_mlp import network
 from dynmm_plugins.gated_mlp.config import GatedMLPConfig
 from dynmm_plugins.gated_mlp.model import GatedMLP
 
@@ -167,3 +169,22 @@ def test_presets_are_defaults_that_fields_override():
     assert GatedMLPConfig().span == 24
     with pytest.raises(ValidationError, match="must be a number of events"):
         GatedMLPConfig(window="soon")
+
+
+@pytest.mark.parametrize("cells", [1, 37, 100_000])
+def test_the_ranking_loss_is_cross_entropy_with_its_gradient(
+    cells: int, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(network, "CELLS", cells)
+    torch.manual_seed(0)
+    users = torch.randn(9, 4, requires_grad=True)
+    table = torch.randn(12, 4, requires_grad=True)
+    targets = torch.randint(0, 12, (9,))
+    masked = torch.tensor([r * 12 + i for r in range(9) for i in range(r % 3) if i != targets[r]])
+    scores = (users @ table.T).view(-1).index_fill(0, masked, -torch.inf).view(9, 12)
+    expected = torch.nn.functional.cross_entropy(scores, targets)
+    wanted = torch.autograd.grad(3 * expected, [users, table])
+    loss = network.RankingLoss.apply(users, table, targets, masked)
+    found = torch.autograd.grad(3 * loss, [users, table])
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(found, wanted)

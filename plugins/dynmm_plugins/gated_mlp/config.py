@@ -25,6 +25,7 @@ PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
         "prior": 0.0,
         "popularity": 0.0,
         "transitions": 0.0,
+        "lasting_half_life": None,
         "guard": False,
     },
 }

@@ -17,7 +17,7 @@ from dynmm_framework.online.consolidation import Average, Consolidation
 from dynmm_framework.training.seeding import seeded
 from dynmm_framework.training.state import load_module_state, module_state, to_array
 from dynmm_plugins.gated_mlp.config import GatedMLPConfig
-from dynmm_plugins.gated_mlp.network import Network, shifted
+from dynmm_plugins.gated_mlp.network import Network, RankingLoss, shifted
 
 if TYPE_CHECKING:
     from dynmm_framework.online.lesson import Lesson, People, Summary
@@ -245,10 +245,8 @@ class GatedMLP:
             owners, items = masked // n, column[masked % n]
             masked = (owners * len(chosen) + items)[items >= 0]
             table, targets = table[chosen], column[targets]
-        logits = users @ table.T
-        with torch.no_grad():  # what is masked has a probability, and so a gradient, of zero
-            logits.view(-1).index_fill_(0, masked, -torch.inf)
-        return F.cross_entropy(logits, targets)
+        loss: Tensor = RankingLoss.apply(users, table, targets, masked)  # type: ignore[no-untyped-call]
+        return loss
 
     def _compared(self, targets: Any) -> Tensor | None:
         """Returns the items of the ranking loss; ``None`` for the whole catalogue."""

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+CELLS = 1 << 19
+"""Scores that the ranking loss holds at once."""
 
 
 class GatedShift(nn.Module):
@@ -67,6 +72,52 @@ class Network(nn.Module):
             own = None if share else GatedShift(user, dim, hidden=hidden, gate=gate)
             self.users = own if own is not None else self.items
         self.decoder = nn.Linear(dim, dim) if decoder else None
+
+
+class RankingLoss(torch.autograd.Function):
+    """Mean cross-entropy of users @ table.T, its gradient found along with it, part by part.
+
+    All scores at once would be written and read several times by every step; of a part they stay
+    in the processor's cache. It can be differentiated once.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, users: Tensor, table: Tensor, targets: Tensor, masked: Tensor) -> Tensor:
+        """Returns the loss.
+
+        Args:
+            ctx: Of autograd.
+            users: ``(n, d)``.
+            table: ``(items, d)``.
+            targets: ``(n,)``.
+            masked: Places among flat scores ``(n, items)`` that have a probability of zero; those
+                of a row before those of the next.
+        """
+        n, items = len(users), len(table)
+        size = max(1, CELLS // max(items, 1))
+        starts = range(0, n, size)
+        cuts = torch.searchsorted(masked, torch.tensor([*starts, n]) * items).tolist()
+        to_users, to_table = torch.empty_like(users), torch.zeros_like(table)
+        total = users.new_zeros(())
+        for part, start in enumerate(starts):
+            rows = slice(start, min(start + size, n))
+            scores = users[rows] @ table.T
+            places = masked[cuts[part] : cuts[part + 1]] - start * items
+            scores.view(-1).index_fill_(0, places, -torch.inf)
+            change = F.log_softmax(scores, dim=1)
+            wanted = targets[rows, None]
+            total -= change.gather(1, wanted).sum()
+            change.exp_().scatter_add_(1, wanted, -torch.ones(wanted.shape))
+            torch.mm(change, table, out=to_users[rows])
+            to_table.addmm_(change.T, users[rows])
+        ctx.save_for_backward(to_users.div_(n), to_table.div_(n))
+        return total / n
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        """Returns the gradients of users and table."""
+        to_users, to_table = ctx.saved_tensors
+        return gradients[0] * to_users, gradients[0] * to_table, None, None
 
 
 def shifted(base: Tensor, shift: Tensor) -> Tensor:
