@@ -11,6 +11,9 @@ from dynmm_framework.config.blocks import Block, ComponentRef, distinct
 
 Form = Literal["preference", "similarity", "contextual"]
 """What a sentence appeals to: what someone often chooses, what is like it, what goes on."""
+FactKind = Literal["neighbour", "attribute", "cohort", "trend", "passage", "review"]
+"""What is cited: another item, a property, what a group of people did, how popular an item is, or
+a text about it."""
 FORMS: tuple[Form, ...] = ("preference", "similarity", "contextual")
 
 _SLOT = re.compile(r"\{(\w*)(?::([^{}]*))?\}")
@@ -114,6 +117,9 @@ class WrittenExample(Block):
     """The facts that are given."""
     sentence: str
     """The sentence."""
+    kinds: list[FactKind] = []
+    """What the facts are: it is shown where the facts that are given are of all these kinds, as
+    small models say again what an example said; without, always."""
 
 
 class Instructions(Block):
@@ -138,22 +144,68 @@ class Instructions(Block):
     """So many words of the first reason follow, as small models tend to begin any reason alike."""
     examples: list[WrittenExample] = [
         WrittenExample(
-            title="Garden Chair",
-            facts=[
-                "you often choose Outdoor (6 of your last 10)",
-                "31 people chose it in the last 7 days",
-            ],
-            sentence="We recommend “Garden Chair” because you often choose Outdoor (6 of your last"
-            " 10), and 31 people chose it in the last 7 days.",
-        ),
-        WrittenExample(
             title="Tea Kettle",
             facts=["it is close to “Coffee Mill”, which you have chosen"],
             sentence="We recommend “Tea Kettle” because it is close to “Coffee Mill”, which you"
             " have chosen.",
+            kinds=["neighbour"],
+        ),
+        WrittenExample(
+            title="Garden Chair",
+            facts=["you often choose Outdoor (6 of your 10 choices)"],
+            sentence="We recommend “Garden Chair” because you often choose Outdoor (6 of your 10"
+            " choices).",
+            kinds=["attribute"],
+        ),
+        WrittenExample(
+            title="Wool Socks",
+            facts=["31 people chose it in the last 7 days"],
+            sentence="We recommend “Wool Socks” because 31 people chose it in the last 7 days.",
+            kinds=["trend"],
+        ),
+        WrittenExample(
+            title="Camping Stove",
+            facts=[
+                "you often choose Outdoor (6 of your 10 choices)",
+                "it is close to “Sleeping Bag” and “Rain Coat”, which you have chosen",
+            ],
+            sentence="We recommend “Camping Stove” because you often choose Outdoor (6 of your 10"
+            " choices), and it is close to “Sleeping Bag” and “Rain Coat”, which you have chosen.",
+            kinds=["attribute", "neighbour"],
+        ),
+        WrittenExample(
+            title="Desk Lamp",
+            facts=[
+                "it is close to “Book Shelf”, which you have chosen",
+                "31 people chose it in the last 7 days",
+            ],
+            sentence="We recommend “Desk Lamp” because it is close to “Book Shelf”, which you have"
+            " chosen, and 31 people chose it in the last 7 days.",
+            kinds=["neighbour", "trend"],
+        ),
+        WrittenExample(
+            title="Picnic Rug",
+            facts=[
+                "you often choose Outdoor (6 of your 10 choices)",
+                "31 people chose it in the last 7 days",
+            ],
+            sentence="We recommend “Picnic Rug” because you often choose Outdoor (6 of your 10"
+            " choices), and 31 people chose it in the last 7 days.",
+            kinds=["attribute", "trend"],
+        ),
+        WrittenExample(
+            title="Rope Ladder",
+            facts=[
+                "it is close to “Tree House”, which you have chosen",
+                "its description says “A ladder of hemp and ash”",
+            ],
+            sentence="We recommend “Rope Ladder” because it is close to “Tree House”, which you"
+            " have chosen, and its description says “A ladder of hemp and ash”.",
+            kinds=["neighbour", "passage"],
         ),
     ]
-    """Sentences as they should be, shown before each question."""
+    """Sentences as they should be; those of the kinds that a question's facts are of are shown
+    before it, the most alike last."""
 
 
 class ExplainBlock(Block):

@@ -10,16 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dynmm_framework.config.explain import FactKind
 from dynmm_framework.protocols import FloatArray, IntArray
-
-FactKind = Literal["neighbour", "attribute", "cohort", "trend", "passage", "review"]
-"""What is cited: another item, a property, what a group of people did, how popular an item is, or
-a text about it."""
 
 
 @dataclass(frozen=True, slots=True)

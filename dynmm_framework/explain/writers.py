@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-from dynmm_framework.config.explain import FORMS, Form, Instructions, Wording
+from dynmm_framework.config.explain import FORMS, FactKind, Form, Instructions, Wording
 from dynmm_framework.explain.cases import Case
 from dynmm_framework.explain.claims import Checker, Claim, ids_of, unsupported
 from dynmm_framework.explain.lexicon import QUOTED
@@ -145,9 +145,10 @@ class LanguageModelWriter:
         reasons = self._reasons(case)
         while True:
             facts = [f"- {reason.text}" for reason in reasons]
+            said = {identifier for reason in reasons for identifier in reason.evidence}
             asked = (
                 Message("system", words.system),
-                *self._shown(),
+                *self._shown({c.fact.kind for c in case.evidence if c.id in said}),
                 Message("user", self._asked(clean(case.title), facts)),
             )
             if len(reasons) <= 1 or self.chat.fits(asked, max_new_tokens=self.max_new_tokens):
@@ -158,8 +159,10 @@ class LanguageModelWriter:
         words = self.instructions
         return "\n".join([f"{words.item} “{title}”", words.facts, *facts, words.task])
 
-    def _shown(self) -> Iterator[Message]:
-        for example in self.instructions.examples:
+    def _shown(self, kinds: set[FactKind]) -> Iterator[Message]:
+        """Yields the examples of these kinds of facts, as the model would say others again."""
+        fitting = [e for e in self.instructions.examples if kinds.issuperset(e.kinds)]
+        for example in sorted(fitting, key=lambda e: len(set(e.kinds))):
             facts = [f"- {fact}" for fact in example.facts]
             yield Message("user", self._asked(example.title, facts))
             yield Message("assistant", example.sentence)

@@ -63,12 +63,6 @@ class HistoryStore:
             del store[oldest]
             last.pop(oldest, None)
 
-    def fill(self, histories: Histories) -> None:
-        """Takes histories of training users, whose ids they name."""
-        users = np.arange(len(histories)) if histories.users is None else histories.users
-        for row in np.flatnonzero(histories.lengths).tolist():
-            self._items[int(users[row])] = histories[row][-self.longest :].copy()
-
     def of(self, users: IntArray) -> Histories:
         """Returns the present histories of users, ``(len(users),)``, empty for unknown ones."""
         return self._histories([self._items.get(user, _NOTHING) for user in users.tolist()])

@@ -84,6 +84,9 @@ def scale_to_norm(gradients: list[torch.Tensor], norm: torch.Tensor, limit: floa
     torch._foreach_mul_(gradients, factor)
 
 
+_SMALLER = "Lower batch_size or the model's sizes."
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Tells whether an error says that memory ran out, on a GPU or not."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
@@ -94,9 +97,15 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-def refuse_out_of_memory(error: RuntimeError, place: str) -> None:
-    """Raises a clear error if ``error`` says that memory ran out; returns otherwise."""
+def refuse_out_of_memory(error: Exception, place: str, *, halved: bool = False) -> None:
+    """Raises a clear error if ``error`` says that memory ran out; returns otherwise.
+
+    Args:
+        error: What was raised.
+        place: Where.
+        halved: Whether the passes in which a batch is read were halved before.
+    """
     if is_out_of_memory(error):
-        raise StageError(
-            f"{place}: out of memory", hint="Lower batch_size or the model's sizes."
-        ) from error
+        done = ", with passes of half the size too" if halved else ""
+        hint = "Shorten the prompt, or choose a smaller model." if halved else _SMALLER
+        raise StageError(f"{place}: out of memory{done}", hint=hint) from error

@@ -308,32 +308,19 @@ class _Training:
         if self.workers.size > 1:
             batches = share(batches, self.workers)
         for number, batch in enumerate(batches, start=1):
-            self._fitting_step(batch, guard, number)
+            try:
+                self._step(batch, guard)
+            except (RuntimeError, MemoryError) as error:
+                refuse_out_of_memory(error, guard.place(number), halved=self.halved)
+                raise
             now = time.monotonic()
             if now - noted >= NOTE_SECONDS:
                 noted = now
                 advance(0, note=self._note(guard.last, number / (now - clock)))
         return guard.mean()
 
-    def _fitting_step(self, batch: Any, guard: Guard, number: int) -> None:
-        """Takes a step; where memory runs out, once in smaller passes, if the task has them."""
-        try:
-            self._step(batch, guard)
-            return
-        except RuntimeError as error:
-            size = getattr(self.task, "pass_size", 1)
-            if self.halved or size < 2 or self.workers.size > 1 or not is_out_of_memory(error):
-                refuse_out_of_memory(error, guard.place(number))
-                raise
-        # Out of the handler, whose traceback would keep the failed pass's tensors.
-        self.halved = True
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        self.ctx.log(f"out of memory with passes of {size}; going on with passes of {size // 2}")
-        setattr(self.task, "pass_size", size // 2)  # noqa: B010  # not every task has it
-        self._fitting_step(batch, guard, number)
-
-    def _step(self, batch: Any, guard: Guard) -> None:
+    def _gradients(self, batch: Any) -> torch.Tensor:
+        """Passes a batch forwards and backwards, in parts if the task divides it; its loss."""
         self.optimizer.zero_grad(set_to_none=True)
         divided = getattr(self.task, "divided", None)
         parts = [(batch, 1.0)] if divided is None or batch is None else divided(batch)
@@ -351,6 +338,26 @@ class _Training:
                 value = value * portion
             value.backward()  # type: ignore[no-untyped-call]
             loss = value.detach() if len(parts) == 1 else loss + value.detach()
+        return loss
+
+    def _fitting_gradients(self, batch: Any) -> torch.Tensor:
+        """The same; where memory runs out, once in smaller passes, if the task has them."""
+        try:
+            return self._gradients(batch)
+        except (RuntimeError, MemoryError) as error:
+            size = getattr(self.task, "pass_size", 1)
+            if self.halved or size < 2 or self.workers.size > 1 or not is_out_of_memory(error):
+                raise
+        # Out of the handler, whose traceback would keep the failed pass's tensors.
+        self.halved = True
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        self.ctx.log(f"out of memory with passes of {size}; going on with passes of {size // 2}")
+        setattr(self.task, "pass_size", size // 2)  # noqa: B010  # not every task has it
+        return self._gradients(batch)
+
+    def _step(self, batch: Any, guard: Guard) -> None:
+        loss = self._fitting_gradients(batch)
         if self.workers.size > 1:
             learned = [p for group in self.optimizer.param_groups for p in group["params"]]
             mean = getattr(self.task, "reduction", "mean") == "mean"

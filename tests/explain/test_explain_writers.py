@@ -115,6 +115,28 @@ def test_the_question_holds_the_facts_in_the_templates_words():
     ]
 
 
+@pytest.mark.parametrize(
+    ("evidence", "shown"),
+    [
+        ((neighbour(2, 1, own=True),), ["neighbour"]),
+        ((attribute(1, "Comedy", 7), trend(2, 12, 30)), ["attribute", "trend"]),
+    ],
+)
+def test_examples_say_nothing_of_a_kind_that_the_facts_are_not(evidence, shown):
+    writer = LanguageModelWriter(Says("x"), template_writer())
+    examples = {e.title: e.kinds for e in writer.instructions.examples}
+    asked = writer.question(case(*evidence))[1:-1:2]
+    found = [
+        kinds
+        for message in asked
+        for title, kinds in examples.items()
+        if f"Recommended: “{title}”" in message.content
+    ]
+    assert len(found) == len(asked)
+    assert sorted({kind for kinds in found for kind in kinds}) == shown
+    assert set(found[-1]) == set(shown)  # the most alike is read last
+
+
 def test_a_question_that_is_too_long_has_fewer_facts():
     evidence = (attribute(1, "Comedy", 7), neighbour(2, 1, own=True))
     long = LanguageModelWriter(Says("x"), template_writer()).question(case(*evidence))

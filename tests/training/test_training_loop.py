@@ -194,8 +194,23 @@ def test_passes_are_halved_once_where_memory_runs_out(tmp_path: Path) -> None:
     said = "out of memory with passes of 4; going on with passes of 2"
     assert [line for line in ctx.logged if "memory" in line] == [said]
     assert not [line for line in plain.logged if "memory" in line]
-    with pytest.raises(StageError, match=r"epoch 1, batch 1: out of memory\n  Lower batch_size"):
+    again = (
+        r"epoch 1, batch 1: out of memory, with passes of half the size too\n  Shorten the prompt"
+    )
+    with pytest.raises(StageError, match=again):
         train(Passes(room=1), config(), StubContext(tmp_path / "c"))
+
+
+def test_memory_that_python_runs_out_of_is_met_alike(tmp_path: Path) -> None:
+    class Full(Passes):
+        def loss(self, batch: torch.Tensor) -> torch.Tensor:
+            if len(batch) > self.room:
+                raise MemoryError
+            return super().loss(batch)
+
+    task = Full(room=2)
+    train(task, config(), StubContext(tmp_path))
+    assert max(task.sizes) == 2
 
 
 def test_no_batches_is_a_clear_error(tmp_path: Path) -> None:

@@ -13,10 +13,11 @@ import pyarrow as pa
 import pytest
 
 from dynmm_framework.artifacts.arrays import load_arrays, save_arrays
+from dynmm_framework.config.explain import FactKind
 from dynmm_framework.data.splits import Split
 from dynmm_framework.data.tables import Dataset, Histories, Interactions, TrainingData
 from dynmm_framework.errors import DynmmError
-from dynmm_framework.explain.records import EvidenceTable, Fact, FactKind
+from dynmm_framework.explain.records import EvidenceTable, Fact
 from dynmm_framework.protocols import IntArray
 from dynmm_framework.specs import Component, Kind
 from dynmm_framework.testing.conformance.align import DIM, FixedBackbone

@@ -160,7 +160,7 @@ class TitleTask:
         self.config: ALLMRecConfig = scorer.config
         self.n_targets = len(questions)
         self.n_batches = -(-self.n_targets // self.config.batch_size)
-        self.pass_size = self.config.micro_batch
+        self.pass_size = min(self.config.micro_batch, self.config.batch_size, self.n_targets)
 
     def batches(self, rng: np.random.Generator) -> Iterator[tuple[Questions, Lists]]:
         """Yields prompts in random order, with other candidates in every epoch."""

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 CELLS = 1 << 19
 """Scores that the ranking loss holds at once."""
@@ -96,7 +97,7 @@ class RankingLoss(torch.autograd.Function):
         n, items = len(users), len(table)
         size = max(1, CELLS // max(items, 1))
         starts = range(0, n, size)
-        cuts = torch.searchsorted(masked, torch.tensor([*starts, n]) * items).tolist()
+        cuts = torch.searchsorted(masked, masked.new_tensor([*starts, n]) * items).tolist()
         to_users, to_table = torch.empty_like(users), torch.zeros_like(table)
         total = users.new_zeros(())
         for part, start in enumerate(starts):
@@ -107,13 +108,14 @@ class RankingLoss(torch.autograd.Function):
             change = F.log_softmax(scores, dim=1)
             wanted = targets[rows, None]
             total -= change.gather(1, wanted).sum()
-            change.exp_().scatter_add_(1, wanted, -torch.ones(wanted.shape))
+            change.exp_().scatter_add_(1, wanted, change.new_full(wanted.shape, -1.0))
             torch.mm(change, table, out=to_users[rows])
             to_table.addmm_(change.T, users[rows])
         ctx.save_for_backward(to_users.div_(n), to_table.div_(n))
         return total / n
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
         """Returns the gradients of users and table."""
         to_users, to_table = ctx.saved_tensors

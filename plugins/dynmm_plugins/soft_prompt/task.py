@@ -37,7 +37,7 @@ class PromptTask:
         self.config = scorer.config
         self.n_targets = len(examples)
         self.n_batches = -(-self.n_targets // self.config.batch_size)
-        self.pass_size = self.config.micro_batch
+        self.pass_size = min(self.config.micro_batch, self.config.batch_size, self.n_targets)
 
     def batches(self, rng: np.random.Generator) -> Iterator[Question]:
         """Yields the prompts in random order, each with its candidates in a random order."""

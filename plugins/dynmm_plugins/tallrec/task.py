@@ -37,7 +37,7 @@ class AnswerTask:
     ) -> None:
         self.llm, self.writer, self.config = llm, writer, config
         self.n_targets = len(examples)
-        self.pass_size = config.batch_size
+        self.pass_size = min(config.batch_size, len(examples))
         histories = examples.histories(config.history)
         liked = liked_of(histories, config.liked_above)
         self._texts: list[tuple[list[int], int]] = []
