@@ -33,10 +33,10 @@ def words(text: str) -> str:
 
 
 def same_title(shown: str, title: str) -> bool:
-    """Tells whether a title is shown: its year, and where its article stands, do not matter."""
+    """Tells whether a title is shown: with its year or none, wherever its article stands."""
     year = r"\(\d{4}\)\s*$"
     cut = shown.endswith("…")
-    shown_words = sorted(words(re.sub(year, "", shown.rstrip("…"))).split())
+    shown_words = sorted(words(shown.rstrip("…")).split())
     for form in (title, re.sub(year, "", title)):
         known = sorted(words(form).split())
         if shown_words == known or (cut and set(shown_words) <= set(known)):

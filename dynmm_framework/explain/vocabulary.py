@@ -98,8 +98,8 @@ class Vocabulary:
             self._widest = max(self._widest, key.count(" ") + 1)
 
     def title(self, text: str) -> tuple[int, ...]:
-        """Returns the items of which a text is the whole title."""
-        for form in _forms(text):
+        """Returns the items of which a text is the whole title; with a year, of that year."""
+        for form in _spellings(text):
             if form in self._titles:
                 return self._titles[form]
         return ()
@@ -146,11 +146,15 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _forms(title: str) -> Iterator[str]:
-    """Yields the ways in which a title may be written, folded."""
+    """Yields the ways in which a title may be written, folded: with its year and without."""
     for text in (title, _YEAR.sub("", title)):
-        text = text.rstrip("…").strip()
-        yield folded(text)
-        yield folded(with_article_first(text))
+        yield from _spellings(text)
+
+
+def _spellings(text: str) -> Iterator[str]:
+    text = text.rstrip("…").strip()
+    yield folded(text)
+    yield folded(with_article_first(text))
 
 
 def _singular(word: str) -> Iterator[str]:

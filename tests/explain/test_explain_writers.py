@@ -68,6 +68,8 @@ def test_a_sentence_that_the_evidence_holds_is_shown_as_it_was_written():
         ("We recommend Babe because you watched Aladdin.", "names an item"),
         ("Babe is an award-winning comedy.", "praises"),
         ("Babe, chosen 99 times.", "gives a number"),
+        ("Babe, as you watched “Toy Story (2018)”.", "quotes what the evidence"),
+        ("Babe, as you watched Toy Story (2018).", "gives a number"),
         ("Babe stars James Cromwell, as you watched Toy Story.", "names what the evidence"),
         ("You have chosen it, and it is a comedy.", "says that it was chosen"),
         ("We recommend Babe.", NOTHING_SAID),

@@ -32,7 +32,7 @@ def transitions(most: int, **changed: Any) -> DecayedTransitions:
     return DecayedTransitions(N_ITEMS, half_life=30, last=3, most=most, **changed)
 
 
-@given(st.integers(1, 120), st.integers(0, 50), st.booleans())
+@given(st.integers(1, SPARSE // 6), st.integers(0, 50), st.booleans())  # no pair too many
 @settings(max_examples=20, deadline=None)
 def test_dense_and_sparse_transitions_are_the_same(n: int, seed: int, both: bool):
     dense, sparse = transitions(SPARSE + 1, both=both), transitions(SPARSE, both=both)
