@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dynmm_framework.artifacts.digests import FileDigest, digest_file
@@ -84,8 +84,7 @@ def _watch(process: subprocess.Popen[bytes], folders: Sequence[Path], advance: A
     seen = 0
     while True:
         running = process.poll() is None
-        sizes = [_size(path) for folder in folders for path in folder.rglob("*.whl")]
-        largest = max(sizes, default=0)
+        largest = max((_size(path) for folder in folders for path in _wheels(folder)), default=0)
         if largest > seen:
             advance(largest - seen)
             seen = largest
@@ -102,6 +101,12 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def _wheels(folder: Path) -> Iterator[Path]:
+    # Not rglob, which fails where pip removes a folder that is being read; os.walk passes over it.
+    for parent, _, names in os.walk(folder):
+        yield from (Path(parent, name) for name in names if name.endswith(".whl"))
 
 
 def _size(path: Path) -> int:

@@ -440,6 +440,28 @@ def test_interrupted_pip_is_ended_and_leaves_nothing(
     assert not list((tmp_path / "cache").glob("datasets/tiny/*"))
 
 
+def test_folders_that_pip_makes_and_removes_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = (
+        "import os, shutil\n"
+        "for n in range(300):\n"
+        "    top = f'{os.environ[\"TMPDIR\"]}/{n}'\n"
+        "    os.makedirs(top + '/in/deep')\n"
+        "    shutil.rmtree(top)\n"
+        "raise SystemExit('ERROR: came to its end')\n"
+    )
+    fake, script = tmp_path / "python", tmp_path / "churn.py"
+    script.write_text(code)
+    fake.write_text(f"#!/bin/sh\nexec {sys.executable} {script}\n")
+    fake.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(fake))
+    monkeypatch.setattr(wheels, "time", SimpleNamespace(sleep=lambda _: None))
+    source, _ = _pip(tmp_path)
+    with pytest.raises(ArtifactError, match=r"pip: came to its end"):
+        Fetcher(tmp_path / "cache").fetch(_record(source))
+
+
 def test_cache_folder_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DYNMM_CACHE", "~/somewhere")
     assert default_cache() == Path.home() / "somewhere"
