@@ -236,6 +236,9 @@ class ExplainBlock(Block):
     """What the language model is told."""
     max_new_tokens: Annotated[int, Field(ge=8, le=512)] = 64
     """Most tokens of a sentence of the language model."""
+    attempts: Annotated[int, Field(ge=1, le=5)] = 3
+    """Most times that the language model is asked for a sentence: with the best reasons together,
+    then with one at a time, until what it writes is all in the evidence."""
     faithfulness_users: Annotated[int, Field(ge=0)] = 50
     """Users for whom evidence is taken away to see what the scores make of it; needs a prompt that
     reads evidence, and some ten passes through it each."""

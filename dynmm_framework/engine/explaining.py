@@ -144,6 +144,7 @@ def make_writer(
         explainer.template,
         instructions=block.instructions,
         max_new_tokens=block.max_new_tokens,
+        attempts=block.attempts,
         soft=_soft_evidence(block, explainer, fitted, histories, items, ctx),
     )
 

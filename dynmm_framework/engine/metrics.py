@@ -168,7 +168,8 @@ class ExplanationResults(Block):
     """Share of sentences with a claim that the evidence does not hold, before and after checking;
     and such claims in a sentence before."""
     fallbacks: dict[str, Any]
-    """``rate`` of sentences that gave way to a template's, and how many by which ``reasons``."""
+    """``rate`` of sentences that gave way to a template's, how many by which ``reasons``, and how
+    many more were only written when ``asked_again``, with one reason."""
     consistency: dict[str, Any]
     """Mean ``jaccard`` overlap of what is cited when written again, and what was ``varied``."""
     evidence_ms: float | None

@@ -81,6 +81,7 @@ def summary(explanations: Sequence[Explanation], explainer: Explainer) -> dict[s
         "fallbacks": {
             "rate": float(np.mean([bool(reason) for reason in fallbacks])) if fallbacks else None,
             "reasons": dict(counted(fallbacks)),
+            "asked_again": sum(bool(r.draft and not r.fallback) for r in written),
         },
     }
 
@@ -139,6 +140,7 @@ def consistency(
             instructions=PARAPHRASED,
             max_new_tokens=writer.max_new_tokens,
             batch=writer.batch,
+            attempts=writer.attempts,
             soft=writer.soft,
         )
     overlaps = []
@@ -247,6 +249,8 @@ def told(results: Mapping[str, Any]) -> list[str]:
     lines = [
         f"{results['explanations']:,} explanations; {results['coverage'] or 0:.0%} rest on evidence"
     ]
+    if again := results["fallbacks"]["asked_again"]:
+        lines.append(f"{again:,} were written when asked again, with one reason")
     if results["fallbacks"]["rate"]:
         reasons = ", ".join(f"{n:,} {why}" for why, n in results["fallbacks"]["reasons"].items())
         lines.append(f"{results['fallbacks']['rate']:.0%} gave way to a template's: {reasons}")

@@ -72,7 +72,7 @@ class Rationale:
         claims: What it claims, in order.
         writer: Who wrote it.
         fallback: Why the writer's own sentence gave way to a template's; empty if it did not.
-        draft: The sentence that gave way.
+        draft: The sentence that gave way, to a template's or to another attempt.
         found: Unsupported claims of the draft, or of the sentence if it was shown as written.
     """
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -94,9 +94,10 @@ class LanguageModelWriter:
 
     It reads the title and the reasons as the templates word them, writes greedily and is cut after
     its first sentence. What it writes is checked claim by claim; where one is not supported, or
-    none of the evidence is said, the template's sentence is shown and the reason kept. Texts of
-    items are data: cleaned of whatever could open or close a message, and, whatever they ask for,
-    the checker reads what came of it.
+    none of the evidence is said, it is asked again with one reason alone, as small models confuse
+    several. Where none of its sentences holds, the template's is shown; what was wrong with the
+    first is kept either way. Texts of items are data: cleaned of whatever could open or close a
+    message, and, whatever they ask for, the checker reads what came of it.
 
     Args:
         chat: The language model, asked in words.
@@ -104,6 +105,7 @@ class LanguageModelWriter:
         instructions: What it is told.
         max_new_tokens: Most tokens of a sentence.
         batch: Cases that are asked about at once.
+        attempts: Most times that it is asked about a case.
         soft: Gives soft tokens of the evidence of cases, ``(n, E, hidden_size)``, which the model
             reads behind the facts; ``None`` for words alone.
     """
@@ -118,31 +120,54 @@ class LanguageModelWriter:
         instructions: Instructions | None = None,
         max_new_tokens: int = 64,
         batch: int = 16,
+        attempts: int = 1,
         soft: Callable[[Sequence[Case]], Tensor] | None = None,
     ) -> None:
         self.chat, self.template = chat, template
         self.instructions = instructions or Instructions()
-        self.max_new_tokens, self.batch = max_new_tokens, batch
+        self.max_new_tokens, self.batch, self.attempts = max_new_tokens, batch, attempts
         self.soft = soft
 
     def write(self, cases: Sequence[Case]) -> list[Rationale]:
         plain = self.template.write(cases)
-        asked = [n for n, rationale in enumerate(plain) if rationale.form != "none"]
         out = [
             replace(rationale, fallback=rationale.fallback or NO_EVIDENCE) for rationale in plain
         ]
-        for start in range(0, len(asked), self.batch):
-            rows = asked[start : start + self.batch]
-            questions = [self.question(cases[row]) for row in rows]
-            answers = self._answers(questions, [cases[row] for row in rows])
-            for row, text in zip(rows, answers, strict=True):
-                out[row] = self._judged(text, cases[row], plain[row])
+        open_ = [row for row, rationale in enumerate(plain) if rationale.form != "none"]
+        choices = {row: self._choices(cases[row]) for row in open_}
+        for attempt in range(self.attempts):
+            open_ = [row for row in open_ if attempt < len(choices[row])]
+            given = {row: choices[row][attempt] for row in open_}
+            for row, text in self._written(cases, given):
+                found = self._judged(text, cases[row], plain[row])
+                if attempt == 0:
+                    out[row] = found
+                elif not found.fallback:
+                    out[row] = replace(found, draft=out[row].draft, found=out[row].found)
+            open_ = [row for row in open_ if out[row].fallback]
         return out
 
-    def question(self, case: Case) -> tuple[Message, ...]:
+    def _choices(self, case: Case) -> list[list[Reason]]:
+        """Returns the reasons of each attempt: the best together, then one at a time."""
+        forms = self.template.forms
+        turn = (case.rank - 1) % len(forms)
+        every = self.template.phrasebook.all_reasons(case, [*forms[turn:], *forms[:turn]])
+        together = every[: self.template.most]
+        return [together, *([reason] for reason in every if [reason] != together)]
+
+    def _written(
+        self, cases: Sequence[Case], given: Mapping[int, list[Reason]]
+    ) -> Iterator[tuple[int, str]]:
+        """Yields what the model writes about each of these cases with these reasons."""
+        rows = list(given)
+        for start in range(0, len(rows), self.batch):
+            part = rows[start : start + self.batch]
+            answers = self._answers([cases[row] for row in part], [given[row] for row in part])
+            yield from zip(part, answers, strict=True)
+
+    def question(self, case: Case, reasons: Sequence[Reason]) -> tuple[Message, ...]:
         """Returns what is asked about a case, with fewer facts if it would not fit."""
         words = self.instructions
-        reasons = self._reasons(case)
         while True:
             facts = [f"- {reason.text}" for reason in reasons]
             said = {identifier for reason in reasons for identifier in reason.evidence}
@@ -167,35 +192,28 @@ class LanguageModelWriter:
             yield Message("user", self._asked(example.title, facts))
             yield Message("assistant", example.sentence)
 
-    def _reasons(self, case: Case) -> list[Reason]:
-        forms = self.template.forms
-        turn = (case.rank - 1) % len(forms)
-        order = [*forms[turn:], *forms[:turn]]
-        return self.template.phrasebook.all_reasons(case, order)[: self.template.most]
-
-    def _answers(
-        self, questions: Sequence[tuple[Message, ...]], cases: Sequence[Case]
-    ) -> list[str]:
+    def _answers(self, cases: Sequence[Case], given: Sequence[Sequence[Reason]]) -> list[str]:
         from dynmm_framework.language.chat import LocalChat
 
+        pairs = list(zip(cases, given, strict=True))
+        questions = [self.question(case, reasons) for case, reasons in pairs]
         if isinstance(self.chat, LocalChat):
             from dynmm_framework.explain.answers import complete_from
 
             return complete_from(
                 self.chat,
                 questions,
-                [self._opening(case) for case in cases],
+                [self._opening(case, reasons) for case, reasons in pairs],
                 max_new_tokens=self.max_new_tokens,
                 soft=None if self.soft is None else self.soft(cases),
             )
         answers = self.chat.complete(questions, max_new_tokens=self.max_new_tokens)
         return [answer.text for answer in answers]
 
-    def _opening(self, case: Case) -> str:
+    def _opening(self, case: Case, reasons: Sequence[Reason]) -> str:
         words = self.instructions
         begun = words.opening.replace("{title}", clean(case.title))
-        first = self._reasons(case)[:1]
-        return " ".join([begun, *(w for r in first for w in r.text.split()[: words.opening_words])])
+        return " ".join([begun, *reasons[0].text.split()[: words.opening_words]])
 
     def _judged(self, text: str, case: Case, plain: Rationale) -> Rationale:
         names = [case.title, *(self.template.phrasebook.titles.of(c.fact) for c in case.evidence)]

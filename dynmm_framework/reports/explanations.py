@@ -151,6 +151,8 @@ def result_rows(results: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     )
     yield "after checking", share(hallucinated["after_checking"])
     yield "gave way to a template's sentence", share(results["fallbacks"]["rate"])
+    if again := results["fallbacks"].get("asked_again"):
+        yield "written when asked again, with one reason", f"{again:,}"
     for reason, count in list(results["fallbacks"]["reasons"].items())[:5]:
         yield f"… because it {reason}", f"{count:,}"
     consistency = results["consistency"]

@@ -45,6 +45,11 @@ class Says:
         return [Completion(self.answers.pop(0)) for _ in conversations]
 
 
+def question(writer: LanguageModelWriter, about: Any) -> tuple[Message, ...]:
+    phrasebook, most = writer.template.phrasebook, writer.template.most
+    return writer.question(about, phrasebook.all_reasons(about)[:most])
+
+
 def written(answer: str, *evidence: Any) -> Any:
     writer = LanguageModelWriter(Says(answer), template_writer())
     (found,) = writer.write([case(*evidence)])
@@ -87,6 +92,44 @@ def test_anything_else_gives_way_to_the_template(answer: str, reason: str):
     assert unsupported(checker().check(found.sentence, case())) == []
 
 
+GOOD, BAD = "We recommend Babe because you watched Toy Story.", "Babe was chosen 99 times."
+TWO = (neighbour(1, 1, own=True), trend(2, 12, 30))
+
+
+def test_a_sentence_that_does_not_hold_is_asked_for_again_with_one_reason():
+    chat = Says(BAD, GOOD)
+    (found,) = LanguageModelWriter(chat, template_writer(), attempts=3).write([case(*TWO)])
+    assert (found.sentence, found.writer, found.fallback) == (GOOD, "language_model", "")
+    assert found.draft == BAD  # what gave way, and its claims, are counted as before the check
+    assert [c.kind for c in found.found] == ["number"]
+    facts = [[t for t in a[-1].content.splitlines() if t.startswith("- ")] for a in chat.asked]
+    assert [len(given) for given in facts] == [2, 1]
+    assert facts[1] == facts[0][:1]
+
+
+def test_attempts_end_with_the_template_and_the_first_reason_why():
+    chat = Says(BAD, "Babe is wonderful.", "")
+    (found,) = LanguageModelWriter(chat, template_writer(), attempts=5).write([case(*TWO)])
+    assert len(chat.asked) == 3  # both reasons, then each alone
+    assert (found.writer, found.draft) == ("template", BAD)
+    assert found.fallback.startswith("gives a number")
+
+
+def test_only_those_that_do_not_hold_are_asked_about_again():
+    chat = Says(GOOD, BAD, GOOD, GOOD)
+    cases = [case(*TWO), case(*TWO), case(*TWO)]
+    found = LanguageModelWriter(chat, template_writer(), attempts=2).write(cases)
+    assert [bool(r.draft) for r in found] == [False, True, False]
+    assert len(chat.asked) == 4
+
+
+def test_the_same_question_is_not_asked_twice():
+    chat = Says(BAD)
+    (found,) = LanguageModelWriter(chat, template_writer(), attempts=3).write([case(TWO[0])])
+    assert found.writer == "template"
+    assert len(chat.asked) == 1
+
+
 def test_only_the_first_sentence_is_read():
     found = written("We recommend Babe because you watched Toy Story. It won an Oscar!")
     assert found.sentence == "We recommend Babe because you watched Toy Story."
@@ -127,7 +170,7 @@ def test_the_question_holds_the_facts_in_the_templates_words():
 def test_examples_say_nothing_of_a_kind_that_the_facts_are_not(evidence, shown):
     writer = LanguageModelWriter(Says("x"), template_writer())
     examples = {e.title: e.kinds for e in writer.instructions.examples}
-    asked = writer.question(case(*evidence))[1:-1:2]
+    asked = question(writer, case(*evidence))[1:-1:2]
     found = [
         kinds
         for message in asked
@@ -141,10 +184,10 @@ def test_examples_say_nothing_of_a_kind_that_the_facts_are_not(evidence, shown):
 
 def test_a_question_that_is_too_long_has_fewer_facts():
     evidence = (attribute(1, "Comedy", 7), neighbour(2, 1, own=True))
-    long = LanguageModelWriter(Says("x"), template_writer()).question(case(*evidence))
+    long = question(LanguageModelWriter(Says("x"), template_writer()), case(*evidence))
     size = sum(len(message.content) for message in long)
     chat = Says("x", room=size - 1)
-    short = LanguageModelWriter(chat, template_writer()).question(case(*evidence))
+    short = question(LanguageModelWriter(chat, template_writer()), case(*evidence))
     assert sum(line.startswith("- ") for line in short[-1].content.splitlines()) == 1
 
 
