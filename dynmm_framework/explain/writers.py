@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 NOT_WRITTEN = "wrote nothing"
 UNFINISHED = "did not come to an end"
+OPEN_QUOTATION = "leaves a quotation open"
 NO_EVIDENCE = "there is no evidence"
 NOTHING_SAID = "gives no reason that the evidence holds"
 
@@ -218,6 +219,8 @@ class LanguageModelWriter:
     def _judged(self, text: str, case: Case, plain: Rationale) -> Rationale:
         names = [case.title, *(self.template.phrasebook.titles.of(c.fact) for c in case.evidence)]
         draft, problem = first_sentence(text, names)
+        if not problem and (draft.count("“") != draft.count("”") or draft.count('"') % 2):
+            problem = OPEN_QUOTATION
         claims = self.template.checker.check(draft, case) if draft else []
         wrong = unsupported(claims)
         if not problem and wrong:
