@@ -198,7 +198,7 @@ def test_a_component_that_is_not_there_is_a_message_with_the_way_out(outcomes: O
     for text in problems(outcomes, "missing").values():
         assert "unknown baseline 'goood'; did you mean good?" in text
         assert "plugin failing of acme==0: dynmm_register_baselines: ZeroDivisionError" in text
-        assert "not installed? override the fixture dynmm_catalogue" in text
+        assert "not installed? pip install -e . where its pyproject.toml is" in text
         assert "Traceback" not in text
     assert len(problems(outcomes, "missing")) == len(outcomes["missing"])
     for text in problems(outcomes, "nameless").values():

@@ -50,8 +50,11 @@ class ComponentConformance:
             return dynmm_catalogue.find(self.kind, name)
         except PluginError as error:
             reasons = [f"  {status}" for status in dynmm_catalogue.plugins if status.amiss]
-            advice = "  not installed? override the fixture dynmm_catalogue; the documentation of"
-            lines = [str(error), *reasons, f"{advice} dynmm_framework.testing shows how"]
+            advice = (
+                "  not installed? pip install -e . where its pyproject.toml is, or override the"
+                " fixture dynmm_catalogue; the documentation of dynmm_framework.testing shows how"
+            )
+            lines = [str(error), *reasons, advice]
         pytest.fail("\n".join(lines), pytrace=False)
 
     @pytest.fixture
