@@ -17,6 +17,8 @@ from dynmm_framework.explain.source import Evidence, EvidenceSource
 from dynmm_framework.language.tokens import clean
 from dynmm_framework.protocols import FloatArray, IntArray
 
+OFTEN_SHARE, OFTEN_LEAST = 0.2, 3
+"""An attribute is chosen often from this share of the history on, and so many items of it."""
 _YEAR = re.compile(r"\s*\((?:18|19|20)\d\d\)\s*$")
 _ARTICLE = re.compile(
     r"^(?P<rest>.+), (?P<article>The|A|An|Le|La|Les|L'|Il|El|Los|Las|Der|Die|Das|Den|Det)"
@@ -54,6 +56,11 @@ class Cited:
         """Every number that it holds, by name."""
         counted = {"support": float(self.support), "of": float(self.of)} if self.support else {}
         return {**self.fact.values, **counted}
+
+    @property
+    def is_often(self) -> bool:
+        """Whether so much of the history rests on it that it is chosen often."""
+        return self.support >= OFTEN_LEAST and self.support >= OFTEN_SHARE * self.of
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,18 +17,26 @@ from typing import Literal
 from dynmm_framework.explain.cases import Case, Cited
 from dynmm_framework.explain.lexicon import (
     ACTS,
+    HIDDEN,
     ITSELF,
     LIKENESS,
     LINK,
     NEGATION,
-    NUMBER_WORDS,
+    OFTEN,
     ORDINARY,
     PRAISE,
     QUOTED,
-    UNITS,
-    UNTOLD,
+    SHARE,
 )
-from dynmm_framework.explain.vocabulary import Vocabulary, Word, folded, words_of
+from dynmm_framework.explain.quantities import Numbers, clause_end, clause_start, value_of
+from dynmm_framework.explain.vocabulary import (
+    Vocabulary,
+    Word,
+    folded,
+    is_mixed,
+    plainly,
+    words_of,
+)
 
 ClaimKind = Literal[
     "title", "attribute", "number", "quotation", "name", "praise", "link", "act", "negation"
@@ -98,7 +106,9 @@ class _Reading:
 
     def __init__(self, checker: Checker, sentence: str, case: Case) -> None:
         self.checker, self.sentence, self.case = checker, sentence, case
+        self.plain = plainly(sentence)  # as long as the sentence
         self.words = words_of(sentence)
+        self.numbers = Numbers(sentence, self.words, case.evidence)
         self.taken = [False] * len(self.words)
         self.found: list[Claim] = []
 
@@ -107,7 +117,7 @@ class _Reading:
         self._titles()
         self._links()
         self._attributes()
-        self._praise()
+        self._patterns()
         self._numbers()
         self._names()
         self._itself()
@@ -151,11 +161,11 @@ class _Reading:
         for place, word in enumerate(self.words):
             if self.taken[place]:
                 continue
+            length, _ = self.checker.vocabulary.title_at(self.words, place)
             named = bool(own) and [w.key for w in self.words[place : place + len(own)]] == own
-            if named and (len(own) > 1 or word.is_capital):
+            if named and len(own) >= length and (len(own) > 1 or self._is_name(place)):
                 self._take("title", place, len(own), (ITEM,), "")
                 continue
-            length, _ = self.checker.vocabulary.title_at(self.words, place)
             if not length or any(self.taken[place : place + length]):
                 continue
             if not self._looks_like_title(place, length):
@@ -183,23 +193,25 @@ class _Reading:
             reason = "" if held else "names an attribute that the evidence does not"
             self._take("attribute", place, length, tuple(held), reason)
 
-    def _praise(self) -> None:
-        for match in PRAISE.finditer(self.sentence):
-            places = self._between(match.start(), match.end())
-            if any(self.taken[n] for n in places):
-                continue
-            self._add(
-                "praise", match.start(), match.end(), (), "praises, which evidence never does"
-            )
+    def _patterns(self) -> None:
+        """Finds what no record says, however it is put: praise, shares in words, hidden letters."""
+        for pattern, kind, reason in _NEVER:
+            for match in pattern.finditer(self.sentence if pattern is HIDDEN else self.plain):
+                if not any(self.taken[n] for n in self._between(*match.span())):
+                    self._add(kind, *match.span(), (), reason)
+        for place, word in enumerate(self.words):
+            if not self.taken[place] and is_mixed(word):
+                self._take("name", place, 1, (), "mixes letters that look alike")
 
     def _numbers(self) -> None:
-        for place, word in enumerate(self.words):
+        for place in range(len(self.words)):
             if self.taken[place]:
                 continue
-            value = _value(word, self.sentence)
+            value = self._value(place)
             if value is None:
                 continue
-            held, reason = self._number(place, value)
+            held = self.numbers.held(place, value, self.found)
+            reason = "" if held else "gives a number that the evidence does not"
             self._take("number", place, 1, held, reason)
 
     def _names(self) -> None:
@@ -227,30 +239,37 @@ class _Reading:
 
     def _itself(self) -> None:
         """Finds ``you have chosen it``: what is recommended was not."""
-        masked = _masked(self.sentence)
+        masked = self._masked()
         for match in ACTS.after.finditer(masked):
             rest = ITSELF.match(masked, match.end())
             if rest is not None:
-                text = self.sentence[match.start() : rest.end()]
-                reason = "says that it was chosen, which the history does not"
-                self.found.append(Claim("act", text, match.start(), rest.end(), (), reason))
+                self._tell("act", match.start(), rest.end(), _NOT_CHOSEN)
 
     def _likeness(self) -> None:
         """Finds ``close to`` what no record says is close."""
-        masked = _masked(self.sentence)
+        masked = self._masked()
         alike = {c.id for c in self.case.evidence if c.fact.kind in ("neighbour", "cohort")}
         for match in LIKENESS.finditer(masked):
             later = [c for c in self.found if c.start >= match.end()]
             first = min(later, key=lambda claim: claim.start, default=None)
-            if first is None or first.start > match.end() + 8:
+            far = first is None or first.start > match.end() + 8
+            if first is None or far or not self._of_the_item(masked, match.start()):
                 borne_out = False
             else:  # what is not supported is told of by itself
                 borne_out = not first.supported or not alike.isdisjoint(first.evidence)
             if not borne_out:
                 reason = "says that it is like what the evidence does not"
-                self.found.append(
-                    Claim("act", match.group(), match.start(), match.end(), (), reason)
-                )
+                self._tell("act", match.start(), match.end(), reason)
+
+    def _of_the_item(self, masked: str, start: int) -> bool:
+        """Tells whether it can be the recommended item of which likeness is said."""
+        before = [c for c in self.found if c.end <= start and c.kind in ("title", "attribute")]
+        last = max(before, key=lambda claim: claim.end, default=None)
+        if _SEVERAL.search(masked[:start]):
+            return False
+        if last is None or ITEM in last.evidence or not last.supported:
+            return True
+        return _SUBJECT.fullmatch(masked[last.end : start]) is None
 
     def _negation(self) -> None:
         """Finds ``not`` and the like where something is claimed, outside of titles and quotations.
@@ -262,11 +281,11 @@ class _Reading:
             return
         named = ("title", "attribute", "quotation", "name")
         whole = [claim for claim in self.found if claim.kind in named and claim.supported]
-        for match in NEGATION.finditer(_masked(self.sentence)):
+        for match in NEGATION.finditer(self._masked()):
             start, end = match.span()
             if not any(claim.start < end and start < claim.end for claim in whole):
                 reason = "denies something, which evidence never does"
-                self.found.append(Claim("negation", match.group(), start, end, (), reason))
+                self._tell("negation", start, end, reason)
 
     def _acts(self) -> Iterator[Claim]:
         """Yields the claims; what someone is said to have chosen must be in the history.
@@ -274,16 +293,25 @@ class _Reading:
         Said to be chosen is what follows ``you watched`` and the like, up to the clause's end, and
         what stands before ``which you watched``.
         """
-        masked = _masked(self.sentence)
-        after = (match.end() for match in ACTS.after.finditer(masked))
+        masked = self._masked()
+        after = list(ACTS.after.finditer(masked))
         before = (match.start() for match in ACTS.before.finditer(masked))
-        spans = [(start, _clause_end(masked, start)) for start in after]
-        spans += [(_clause_start(masked, end), end) for end in before]
+        spans = [(match.end(), clause_end(masked, match.end())) for match in after]
+        often = [span for span, m in zip(spans, after, strict=True) if OFTEN.search(m.group())]
+        spans += [(clause_start(masked, end), end) for end in before]
         known = {c.id for c in self.case.evidence if c.own or c.support}
+        seldom = {c.id for c in self.case.evidence if not c.is_often}
         for claim in self.found:
             said = any(start <= claim.start and claim.end <= end for start, end in spans)
             if not (said and claim.supported and claim.kind in ("title", "attribute", "number")):
                 yield claim
+            elif (
+                claim.kind == "attribute"
+                and seldom.issuperset(claim.evidence)
+                and any(start <= claim.start and claim.end <= end for start, end in often)
+            ):
+                reason = "says that it was chosen often, which the history does not"
+                yield replace(claim, kind="act", evidence=(), reason=reason)
             elif kept := tuple(
                 place
                 for place in claim.evidence
@@ -291,14 +319,13 @@ class _Reading:
             ):
                 yield replace(claim, evidence=kept)
             else:
-                reason = "says that it was chosen, which the history does not"
-                yield replace(claim, kind="act", evidence=(), reason=reason)
+                yield replace(claim, kind="act", evidence=(), reason=_NOT_CHOSEN)
 
     # Parts.
 
     def _counts(self, record: str, claim: Claim) -> bool:
         """Tells whether a number is how much of the history a record rests on."""
-        value = _value(words_of(claim.text)[0], claim.text)
+        value = value_of(words_of(claim.text), 0, claim.text)
         return any(c.id == record and value in (c.support, c.of) for c in self.case.evidence)
 
     def _as_title(self, text: str) -> tuple[tuple[str, ...], str] | None:
@@ -324,7 +351,11 @@ class _Reading:
         if length >= 3:
             return any(word.is_capital for word in words)
         capital = words[0].is_capital and not all(map(self.checker.is_ordinary, words))
-        return capital and not (length == 1 and words[0].text.isdigit())
+        return capital and (length > 1 or self._is_name(place))
+
+    def _is_name(self, place: int) -> bool:
+        """Tells whether a single word can be a title: a capital, and no number."""
+        return self.words[place].is_capital and self._value(place) is None
 
     def _attribute_of(self, place: int) -> tuple[int, str]:
         length, name = self.checker.vocabulary.attribute_at(self.words, place)
@@ -336,63 +367,15 @@ class _Reading:
                     length, name = size, cited.fact.name
         return length, name
 
-    def _number(self, place: int, value: float) -> tuple[tuple[str, ...], str]:
-        """Returns what a number rests on."""
-        after = self.words[place + 1].key if place + 1 < len(self.words) else ""
-        percent = self.sentence[self.words[place].end :].startswith(("%", " %", " percent"))
-        wanted = ("share",) if percent else UNITS.get(after, ())
-        value = value / 100 if percent else value
-        named = self._nearest_attribute(place)
-        held = []
-        for cited in self.case.evidence:
-            if named and cited.support and cited.fact.kind == "attribute" and cited.id not in named:
-                continue
-            for name, number in cited.numbers.items():
-                fits = name in wanted if wanted else name not in UNTOLD
-                if fits and abs(number - value) < 0.005 and self._is_told(name, cited):
-                    held.append(cited.id)
-        whole = self._of_which(place)
-        if whole is not None:
-            pairs = {c.id for c in self.case.evidence if (c.support, c.of) == whole}
-            people = {
-                c.id
-                for c in self.case.evidence
-                if (c.fact.values.get("count"), c.fact.values.get("users")) == whole
-            }
-            held = [place for place in held if place in pairs | people]
-        return tuple(
-            dict.fromkeys(held)
-        ), "" if held else "gives a number that the evidence does not"
+    def _value(self, place: int) -> float | None:
+        return value_of(self.words, place, self.sentence)
 
-    def _is_told(self, name: str, cited: Cited) -> bool:
-        """Tells whether a number may stand as it does: a group's size only beside those who chose.
-
-        Else ``120 people chose it`` would pass where 37 of them did.
-        """
-        count = cited.fact.values.get("count")
-        if name != "users" or count is None:
-            return True
-        return any(_value(word, self.sentence) == count for word in self.words)
-
-    def _nearest_attribute(self, place: int) -> tuple[str, ...]:
-        start = self.words[place].start
-        before = [c for c in self.found if c.kind == "attribute" and c.end <= start]
-        return before[-1].evidence if before else ()
-
-    def _of_which(self, place: int) -> tuple[float, float] | None:
-        """Returns both numbers of ``7 of your last 20``, whichever of them is asked about."""
-        for first in (place, place - 1, place - 2, place - 3, place - 4):
-            if first < 0:
-                break
-            value = _value(self.words[first], self.sentence)
-            rest = [word.key for word in self.words[first + 1 : first + 5]]
-            if value is None or rest[:1] != ["of"]:
-                continue
-            for step, word in enumerate(self.words[first + 1 : first + 5], start=1):
-                whole = _value(word, self.sentence)
-                if whole is not None and first + step >= place:
-                    return value, whole
-        return None
+    def _masked(self) -> str:
+        """Returns the sentence with quotations blanked, at the same places."""
+        masked = self.plain
+        for match in QUOTED.finditer(self.sentence):
+            masked = masked[: match.start()] + "_" * len(match.group()) + masked[match.end() :]
+        return masked
 
     def _between(self, start: int, end: int) -> list[int]:
         return [n for n, word in enumerate(self.words) if word.start < end and word.end > start]
@@ -408,16 +391,12 @@ class _Reading:
     ) -> None:
         for place in self._between(start, end):
             self.taken[place] = True
-        text = self.sentence[start:end]
-        self.found.append(Claim(kind, text, start, end, evidence, reason))
+        self._tell(kind, start, end, reason, evidence)
 
-
-def _value(word: Word, sentence: str) -> float | None:
-    """Returns the number that a word is."""
-    if word.key in NUMBER_WORDS:
-        return NUMBER_WORDS[word.key]
-    match = re.match(r"\d+(?:,\d{3})*(?:\.\d+)?", sentence[word.start :])
-    return None if match is None else float(match.group().replace(",", ""))
+    def _tell(
+        self, kind: ClaimKind, start: int, end: int, reason: str, evidence: tuple[str, ...] = ()
+    ) -> None:
+        self.found.append(Claim(kind, self.sentence[start:end], start, end, evidence, reason))
 
 
 def _holds_passage(cited: Cited, text: str) -> bool:
@@ -431,24 +410,17 @@ def _mentions(cited: Cited, text: str) -> bool:
     return any(f" {folded(text)} " in f" {folded(part)} " for part in (fact.name, fact.group))
 
 
-_BREAK = re.compile(r"[,;:.!?()]|\b(?:because|but|while|since|and it|and people|and its)\b")
-
-
-def _clause_end(masked: str, start: int) -> int:
-    """Returns where the clause ends that goes on at a character."""
-    found = _BREAK.search(masked, start)
-    return len(masked) if found is None else found.start()
-
-
-def _clause_start(masked: str, end: int) -> int:
-    """Returns where the clause begins that a relative one follows."""
-    cut = masked[:end].rstrip(" ,")
-    return max((m.end() for m in _BREAK.finditer(cut)), default=0)
-
-
-def _masked(sentence: str) -> str:
-    """Returns the sentence with quotations blanked, at the same places."""
-    return QUOTED.sub(lambda m: "_" * len(m.group()), sentence)
+_NEVER: tuple[tuple[re.Pattern[str], ClaimKind, str], ...] = (
+    (PRAISE, "praise", "praises, which evidence never does"),
+    (SHARE, "number", "gives a share that the evidence does not"),
+    (HIDDEN, "name", "hides letters between others"),
+)
+_NOT_CHOSEN = "says that it was chosen, which the history does not"
+_SEVERAL = re.compile(r"\b(?:are|were|have been)(?: \w+)? $", re.IGNORECASE)
+_SUBJECT = re.compile(
+    r"[\W_]*(?:which |that )?(?:is|was|being)?(?: (?:also|very|quite|so))?\s*", re.I
+)
+"""What stands between a title and what is said of it."""
 
 
 def ids_of(claims: Sequence[Claim]) -> tuple[str, ...]:

@@ -13,8 +13,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dynmm_framework.artifacts.atomic import storage_errors
 from dynmm_framework.config.explain import ExplainBlock
 from dynmm_framework.data.tables import Histories
+from dynmm_framework.errors import ArtifactError
 from dynmm_framework.explain.cases import (
     Case,
     Titles,
@@ -217,15 +219,27 @@ def to_table(records: Iterable[Mapping[str, Any]]) -> pa.Table:
 
 
 def read_explanations(path: Path) -> list[dict[str, Any]]:
-    """Returns the stored explanations, as plain data."""
-    return [
-        {
-            **row,
-            "claims": json.loads(row["claims"]),
-            "evidence": json.loads(row["evidence"]),
-        }
-        for row in pq.read_table(path).to_pylist()
-    ]
+    """Returns the stored explanations, as plain data.
+
+    Raises:
+        ArtifactError: If the file is damaged.
+    """
+    try:
+        with storage_errors(path, action="read"):
+            rows = pq.read_table(path).to_pylist()
+        return [
+            {
+                **row,
+                "claims": json.loads(row["claims"]),
+                "evidence": json.loads(row["evidence"]),
+            }
+            for row in rows
+        ]
+    except (pa.ArrowException, OSError, ValueError, TypeError, KeyError) as error:
+        raise ArtifactError(
+            f"cannot read {path}: it is not a whole table of explanations ({error})",
+            hint="The file is damaged; run the same pipeline again, which puts it back.",
+        ) from error
 
 
 def stored_case(record: Mapping[str, Any], places: Mapping[str, int], titles: Titles) -> Case:

@@ -28,11 +28,17 @@ NUMBER_WORDS: Mapping[str, float] = {
     "million": 1e6,
     "millions": float("inf"),
     "billions": float("inf"),
+    "billion": 1e9,
     "twice": 2.0,
     "half": 0.5,
 }
 """Numbers in words; ``one`` is left out, which is more often a pronoun."""
 
+_NOT_THESE = (
+    "friends critics fans members men women votes ratings reviews copies sales dollars euros pounds"
+    " countries cities seasons episodes points"
+)
+_TIMES = "day days week weeks month months year years hour hours minutes"
 UNITS: Mapping[str, tuple[str, ...]] = {
     "day": ("days",),
     "days": ("days",),
@@ -57,8 +63,33 @@ UNITS: Mapping[str, tuple[str, ...]] = {
     "year": ("years",),
     "years": ("years",),
     "stars": ("stars", "rating"),
+    **{word: (word,) for word in _NOT_THESE.split()},
 }
 """Word after a number to the numbers of records that it may be."""
+
+PEOPLE = frozenset(word for word, names in UNITS.items() if "users" in names)
+"""Words for those who chose something."""
+TIMES = frozenset(_TIMES.split())
+"""Words for how long something is."""
+
+SHARE = re.compile(
+    r"\b(?:a|one|two|three|four)[- ](?:third|quarter|fifth|tenth)s?\b|\bmajority\b|"
+    r"\b(?:most|(?:almost |nearly )?all)(?: of)?(?: the| our| other)*"
+    r" (?:people|users|viewers|customers|buyers|readers|others)\b",
+    re.IGNORECASE,
+)
+"""Shares in words, which no record holds."""
+
+LIKE_YOU = re.compile(r"\blike you(?:rs)?\b|\byour tastes?\b|\bsimilar tastes?\b", re.IGNORECASE)
+"""People who are like the one who is spoken to."""
+
+OFTEN = re.compile(
+    r"\b(?:often|always|usually|mostly|mainly|frequently|regularly|constantly)\b", re.IGNORECASE
+)
+"""Says that something is chosen often."""
+
+HIDDEN = re.compile("[A-Za-z][\u00ad\u200b-\u200f\u2060-\u2064\ufeff]+[A-Za-z]")
+"""Letters with something between them that is not seen."""
 
 UNTOLD = frozenset({"items", "epsilon"})
 """Numbers of records that say nothing of people: no sentence is given them, and a number that only
@@ -70,7 +101,13 @@ PRAISE = re.compile(
     r"masterful|must[- ](?:see|watch|have|buy|read|try)|unmissable|perfect(?:ly)?|amazing|awesome|"
     r"incredible|stunning|brilliant|fantastic|excellent|superb|outstanding|wonderful|exceptional|"
     r"unforgettable|legendary|iconic|timeless|beloved|thrilling|hilarious|captivating|compelling|"
-    r"gripping|breathtaking|delightful|heartwarming|spectacular|unparalleled|unrivall?ed|"
+    r"gripping|magnificent|terrific|marvell?ous|phenomenal|superior|extraordinary|sensational|"
+    r"fabulous|flawless|unbeatable|unbelievable|mind[- ]blowing|glorious|splendid|exquisite|"
+    r"sublime|spellbinding|riveting|mesmeri[sz]ing|charming|adored?|"
+    r"worth (?:watching|seeing|reading|buying|your)|"
+    r"good(?! (?:match|fit|choice|reason|idea)s?\b)|"
+    r"you(?:['’]ll| will)(?: \w+)? (?:love|adore|enjoy|like)|"
+    r"breathtaking|delightful|heartwarming|spectacular|unparalleled|unrivall?ed|"
     r"world[- ]class|first[- ]class|top[- ](?:rated|notch|quality)|highly[- ](?:rated|recommended|"
     r"acclaimed|praised)|well[- ](?:made|crafted|acted|reviewed|received|known|written)|renowned|"
     r"famous|famed|celebrated|favou?rites?|loved by|everyone|guaranteed?|definitely|certainly|"
@@ -101,7 +138,8 @@ QUOTED = re.compile(
 _NO_MODAL = r"(?! (?:may|might|could|will|would|should|can|must|want))"
 _VERBS = (
     r"(?:watched|seen|saw|viewed|liked|like|loved|love|enjoyed|enjoy|chose|chosen|choose|picked|"
-    r"bought|purchased|ordered|read|played|heard|rated|tried|visited|had|own|finished)"
+    r"bought|purchased|ordered|read|played|heard|rated|tried|visited|had|own|finished|"
+    r"watch|see|view|pick|buy|purchase|order|play|try|visit|prefer)"
 )
 
 
@@ -122,7 +160,10 @@ ACTS = Acts(
         rf"(?<!which )(?<!that )\byou(?:['’]ve| have| had)?{_NO_MODAL}(?: \w+){{0,2}}? {_VERBS}\b"
         r"|\byour (?:recent |past |previous |own )?"
         r"(?:choices?|watching|viewing|purchases?|history|love|liking|interest|enjoyment)"
-        r" (?:of|in|for|with)\b",
+        r" (?:of|in|for|with)\b"
+        r"|\b(?:you(?:['’]re| are) |as )an? (?:\w+ )?(?:fan|lover|admirer|owner|reader|viewer) of\b"
+        r"|\b(?:having|after) (?:watched|seen|liked|loved|enjoyed|chosen|bought|read|played|"
+        r"watching|seeing|liking|loving|enjoying|choosing|buying|reading|playing)\b",
         re.IGNORECASE,
     ),
     before=re.compile(

@@ -33,11 +33,21 @@ _CONTACTS = tuple(
     )
 )
 _CLOSING = "yours|sincerely|regards|cheers|signed|thanks|thank you|love"
+_FAMILY = (
+    "husband|wife|son|daughter|brother|sister|mother|father|mom|mum|dad|friend|boyfriend|girlfriend|"
+    "partner|cousin|aunt|uncle|nephew|niece|grandson|granddaughter|boss|neighbou?r"
+)
 _PEOPLE = tuple(
     re.compile(pattern, re.MULTILINE)
     for pattern in (
-        rf"(?i:\b(?:my name is|my name['’]s|i am called|signed by))[ \t]+{_NAMES}",
+        r"(?i:\b(?:my name is|my name['’]s|i am called))[ \t]+\w+(?:[ \t]+[A-Z][\w'’.-]*){0,2}",
+        rf"(?i:\b(?:signed|posted|written|review(?:ed)?)[ \t]+by)[ \t]+{_NAMES}",
+        rf"(?i:\b(?:reviewer|username|user name|screen name|nickname))[ \t]+{_NAMES}",
+        rf"(?i:\b(?:my|our) (?:late )?(?:{_FAMILY})),?[ \t]+{_NAMES}",
+        rf"^(?i:(?:this is|it['’]?s) )?{_NAME}(?:[ \t]+{_NAME})?[ \t]+(?i:here)\b(?=\s*[,.!;:-])",
         rf"(?i:\b(?:{_CLOSING})),\s*{_NAMES}[ \t]*$",
+        # A name with figures at its end is one that someone goes by.
+        r"\b[A-Za-z]+_?[A-Za-z]*(?:19|20)\d\d\b|\b[A-Za-z]+_[A-Za-z]*\d+\b",
         rf"\bI(?:['’]m| am)[ \t]+(?!I\b){_NAMES}(?=[ \t]+(?i:from|and|in)\b|[.,!]|$)",
         # A signature: a dash and a name where the text or the line ends.
         rf"(?:^|(?<=[\s.!?,]))[-–—~][-–—]?[ \t]*{_NAMES}[ \t]*$",
@@ -64,6 +74,13 @@ _ORDERS = tuple(
         r"<\s*/?\s*(?:system|user|assistant|s|inst|im_start|im_end|endoftext)\b|\[/?INST\]|"
         r"<\||\|>|<<|>>|```",
         r"^\W*(?:system|assistant|user|human|instruction|response|answer)s?\s*:",
+        r"^\W*(?:ai|llm|gpt|chatbot|bot)s?\s*[,:-]\s*(?:tell|say|rank|praise|recommend|please|you|"
+        r"write|describe|answer|show|put)\b",
+        r"\b(?:you must|should be|must be|please) (?:tell|told)\b|"
+        r"\btell (?:the|your|every|all) (?:\w+ )?(?:user|customer|buyer|viewer|reader|person)s?\b",
+        r"^\W*(?:please )?(?:describe|present|summari[sz]e|introduce) (?:this|it) as\b",
+        r"^\W*(?:when|while|if) (?:summari[sz]ing|explaining|recommending|describing)\b",
+        r"^\W*(?:answer|respond|reply) (?:with|by|only)\b",
         r"\b(?:jailbreak|prompt injection|system prompt|developer mode)\b",
     )
 )

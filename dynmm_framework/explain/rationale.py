@@ -13,8 +13,6 @@ from dynmm_framework.explain.cases import Case, Cited, Titles, shortened
 from dynmm_framework.explain.claims import ITEM, Claim, ClaimKind
 from dynmm_framework.language.tokens import clean
 
-OFTEN_SHARE, OFTEN_LEAST = 0.2, 3
-"""An attribute is chosen often from this share of the history on, and so many items of it."""
 SELDOM_SHARE = 0.05
 """What is chosen less often is no reason."""
 MOST_ITEMS = 2
@@ -149,7 +147,6 @@ class Phrasebook:
         ]
         # What is chosen most often is said first; the score tells which of those fits the item.
         for cited in sorted(found, key=lambda c: (-c.support, -c.score)):
-            often = cited.support >= OFTEN_LEAST and cited.support >= OFTEN_SHARE * cited.of
             words = self.wording
             by_window = {
                 (True, True): words.often,
@@ -157,7 +154,7 @@ class Phrasebook:
                 (True, False): words.often_of_all,
                 (False, False): words.before_of_all,
             }
-            yield self._of_attribute(cited, by_window[often, cited.windowed])
+            yield self._of_attribute(cited, by_window[cited.is_often, cited.windowed])
 
     def _attributes_alone(self, case: Case) -> Iterator[Reason]:
         for cited in case.evidence:

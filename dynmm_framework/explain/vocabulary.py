@@ -13,7 +13,9 @@ import pyarrow as pa
 from dynmm_framework.explain.cases import with_article_first
 
 _WORD = re.compile(r"\d+(?:,\d{3})+(?:\.\d+)?|\w+(?:['’.&-]\w+)*")
+_JOINED = re.compile(r"(?<=\w)[-/&](?=\w)")
 _YEAR = re.compile(r"\s*\((?:18|19|20)\d\d\)\s*$")
+_APOSTROPHES = str.maketrans(dict.fromkeys("ʼ＇`´′‛", "’"))
 _NAMED = ("categories", "genre", "genres", "category", "brand", "label", "labels", "tags")
 """Columns of the item table whose texts are attributes, besides all lists of texts."""
 
@@ -38,6 +40,24 @@ class Word:
     def is_capital(self) -> bool:
         """Whether it begins with a capital letter or a digit."""
         return self.text[0].isupper() or self.text[0].isdigit()
+
+
+def plainly(text: str) -> str:
+    """Returns a text with letters and apostrophes as they are usually written, place by place."""
+    return "".join(map(_plain, text)).translate(_APOSTROPHES)
+
+
+def _plain(char: str) -> str:
+    usual = unicodedata.normalize("NFKC", char)
+    return usual if len(usual) == 1 else char
+
+
+def is_mixed(word: Word) -> bool:
+    """Tells whether a word has letters of several scripts, one of them Latin."""
+    if word.text.isascii():
+        return False
+    scripts = {unicodedata.name(char, "?").split(" ")[0] for char in word.text if char.isalpha()}
+    return "LATIN" in scripts and not scripts.isdisjoint({"CYRILLIC", "GREEK", "ARMENIAN"})
 
 
 def words_of(text: str) -> list[Word]:
@@ -91,11 +111,12 @@ class Vocabulary:
         return cls([*titles, *enumerate(shown)], attribute_names(items))
 
     def add_attribute(self, name: str) -> None:
-        """Adds the name of an attribute."""
-        key = folded(name)
+        """Adds the name of an attribute; ``Sci-Fi`` is ``sci fi`` too."""
+        key, apart = folded(name), folded(_JOINED.sub(" ", name))
         if key:
             self._attributes[key] = name
-            self._widest = max(self._widest, key.count(" ") + 1)
+            self._attributes.setdefault(apart, name)
+            self._widest = max(self._widest, key.count(" ") + 1, apart.count(" ") + 1)
 
     def title(self, text: str) -> tuple[int, ...]:
         """Returns the items of which a text is the whole title; with a year, of that year."""

@@ -313,21 +313,80 @@ def test_a_user_of_whom_nothing_was_known_is_told_so(done: Run, monkeypatch: pyt
     assert "known: all" in str(caught.value.hint)
 
 
-def test_the_auditor_finds_a_denial_beside_claims():
-
+def auditor() -> Any:
     path = ROOT / "examples" / "audit_explanations.py"
     spec = importlib.util.spec_from_file_location("audit_explanations", path)
     assert spec is not None
     assert spec.loader is not None
-    auditor = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(auditor)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_auditor_finds_a_denial_beside_claims():
+    reader = auditor()
 
     def found(sentence: str, *claimed: str) -> list[str]:
         places = [(sentence.index(text), text) for text in claimed]
         claims = [{"start": start, "end": start + len(text)} for start, text in places]
         row = {"sentence": sentence, "claims": json.dumps(claims)}
-        return [text for text, _ in auditor.unnamed(row)]
+        return [text for text, _ in reader.unnamed(row)]
 
     assert found("You do not often choose Comedy.", "Comedy") == ["not"]
     assert found("“Never Again” may suit you.", "Never Again") == []
     assert found("There is no evidence for it that could be shown.") == []
+
+
+def test_the_auditor_holds_a_pair_of_numbers_to_one_record_that_is_named():
+    records = [
+        {"kind": "attribute", "name": "Comedy", "support": 7, "of": 20, "values": {}},
+        {"kind": "neighbour", "name": "Babe", "support": 1, "of": 20, "values": {}},
+        {"kind": "cohort", "name": "", "support": 0, "of": 0, "values": {"count": 8, "users": 51}},
+    ]
+
+    def found(sentence: str) -> list[str]:
+        row = {"sentence": sentence, "claims": "[]"}
+        return [text for text, _ in auditor().unpaired(row, records)]
+
+    assert found("You often choose Comedy (7 of your last 20), 8 of 51 people did.") == []
+    assert found("It is close to Babe, and 7 of your last 20 choices.") == ["7 of your last 20"]
+    assert found("You often choose Comedy (7 of 51).") == ["7 of 51"]
+
+
+def test_the_auditor_finds_titles_that_nothing_claims():
+    def found(sentence: str, *claimed: str) -> list[str]:
+        places = [(sentence.index(text), text) for text in claimed]
+        claims = [{"start": start, "end": start + len(text)} for start, text in places]
+        row = {"sentence": sentence, "claims": json.dumps(claims)}
+        return [text for text, _ in auditor().unclaimed(row, {"toy story", "toy story 2"})]
+
+    assert found("It is like Toy Story.") == ["Toy Story"]
+    assert found("It is like Toy Story.", "Toy Story") == []
+    assert found("It is like “Toy Story 2”.", "Toy Story 2") == []
+    assert found("It is like Toy Story 2.", "Toy Story") == ["Toy Story 2"]
+    assert found("It is a toy story.") == []
+
+
+def test_the_auditor_holds_words_whole():
+    def holds(text: str, name: str) -> bool:
+        record = {"kind": "attribute", "name": name, "group": "genre"}
+        found: bool = auditor().holds({"kind": "attribute", "text": text}, record, {})
+        return found
+
+    assert holds("comedies", "Comedy")
+    assert holds("sci fi", "Sci-Fi")
+    assert not holds("man", "Romance")
+    assert not holds("…", "Comedy")
+
+
+def test_damaged_explanations_are_told_of(done: Run, tmp_path: Path):
+    path = tmp_path / "explanations.parquet"
+    path.write_bytes((done.folder / "explanations.parquet").read_bytes()[:500])
+    with pytest.raises(ArtifactError, match="not a whole table of explanations") as caught:
+        read_explanations(path)
+    assert "run the same pipeline again" in str(caught.value.hint)
+    words = [sys.executable, str(ROOT / "examples" / "audit_explanations.py"), str(tmp_path)]
+    found = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert found.returncode == 1
+    assert "cannot be read, so nothing was checked" in found.stderr
+    assert "Traceback" not in found.stderr

@@ -17,6 +17,7 @@ from explanation_cases import (
 )
 
 from dynmm_framework.explain.claims import unsupported
+from dynmm_framework.explain.records import Fact
 
 
 def wrong(sentence: str, *evidence: object) -> list[tuple[str, str]]:
@@ -104,12 +105,12 @@ def test_the_longest_title_counts_and_what_follows_it():
 
 
 def test_numbers_of_one_attribute_bear_out_no_other():
-    evidence = (attribute(1, "Comedy", 7), attribute(2, "Drama", 3))
+    evidence = (attribute(1, "Comedy", 7), attribute(2, "Drama", 5))
     assert wrong("You often choose Drama (7 of your last 20).", *evidence) == [
         ("number", "7"),
         ("number", "20"),
     ]
-    assert held("You often choose Drama (3 of your last 20).", *evidence)["3"] == ("e2",)
+    assert held("You often choose Drama (5 of your last 20).", *evidence)["5"] == ("e2",)
 
 
 def test_an_attribute_that_nobody_counted_was_not_chosen():
@@ -222,3 +223,127 @@ def test_no_default_wording_denies_anything():
     words = Wording().model_dump()
     denying = [name for name, text in words.items() if NEGATION.search(str(text))]
     assert denying == ["nothing"]  # which claims nothing
+
+
+# Numbers that only look held.
+
+
+@pytest.mark.parametrize(
+    ("sentence", "found"),
+    [
+        ("You often choose Comedy (7-9 of your last 20).", ["7-9", "20"]),
+        ("You often choose Comedy (7 out of your last 30).", ["7", "30"]),
+        ("You often choose Comedy (7/30).", ["7", "30"]),
+        ("You often choose Comedy, 7 in 30.", ["7", "30"]),
+        ("38k of 51k people chose it.", ["38k", "51k"]),
+        ("About twenty-five people chose it.", ["twenty-five"]),
+        ("About thirty-one-two people chose it.", ["thirty-one-two"]),
+        ("38 critics chose it.", ["38"]),
+        ("7 friends of yours chose it.", ["7"]),
+        ("It costs $30.", ["30"]),
+        ("It is number 7.", ["7"]),
+        ("38 per cent of them chose it.", ["38"]),
+        ("½ of them chose it.", ["½"]),
+        ("A third of them chose it.", ["A third"]),
+        ("Most people chose it.", ["Most people"]),
+        ("1,412 people with choices like yours chose it.", ["1,412"]),
+        ("38 people with choices like yours chose it in the last 30 days.", ["38"]),
+        ("38 of 51 people chose it in the last 30 days.", ["38", "51"]),
+        # Of what the numbers are is said nowhere, or of something else.
+        ("It is close to “Toy Story”, and 7 of your last 20 choices.", ["7", "20"]),
+        ("You often choose Comedy, and Toy Story (7 of your last 20).", ["7", "20"]),
+    ],
+)
+def test_numbers_are_read_whole_and_with_what_they_are_of(sentence: str, found: list[str]):
+    assert [text for kind, text in wrong(sentence) if kind == "number"] == found
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "You often choose Comedy (7 out of your last 20).",
+        "You often choose Comedy (7/20).",
+        "7 of your last 20 choices are Comedy.",
+        "Thirty-eight of fifty-one people with choices like yours chose it.",
+        "In the last 30 days, 1,412 people chose it.",
+        "38 of 51 people with choices like yours chose it and 1,412 did in the last 30 days.",
+    ],
+)
+def test_numbers_that_belong_together_are_let_through(sentence: str):
+    assert wrong(sentence) == []
+
+
+def test_a_title_that_is_a_number_bears_out_no_number():
+    from dynmm_framework.explain.claims import Checker
+    from dynmm_framework.explain.vocabulary import Vocabulary
+
+    reader = Checker(Vocabulary([(0, "10"), (1, "Seven"), (2, "Toy Story"), (3, "Toy Story 2")]))
+    ten = replace(case(trend(1, 40, 30)), title="10")
+    assert [c.text for c in unsupported(reader.check("10 people chose it.", ten))] == ["10"]
+    seven = replace(case(trend(1, 40, 30)), title="Seven", item=1)
+    assert [c.text for c in unsupported(reader.check("Seven people did.", seven))] == ["Seven"]
+    assert unsupported(reader.check("“Seven” may suit you: 40 people chose it.", seven)) == []
+    second = replace(neighbour(1, 1, own=True), fact=Fact("neighbour", "Toy Story 2", item=3))
+    first = replace(case(second), title="Toy Story", item=2)
+    claims = reader.check("Toy Story is close to Toy Story 2.", first)
+    assert [(c.text, c.evidence) for c in claims] == [
+        ("Toy Story", ("item",)),
+        ("Toy Story 2", ("e1",)),
+    ]
+
+
+# What is said of whom.
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "“The Godfather” is close to “Toy Story”.",
+        "It is close to Toy Story, which is close to The Godfather.",
+        "3 of your choices are close to Toy Story.",
+        "Toy Story and The Godfather have been close to Toy Story.",
+    ],
+)
+def test_likeness_is_of_the_recommended_item_alone(sentence: str):
+    assert ("act", "close to") in wrong(sentence)
+
+
+def test_what_was_chosen_once_was_not_chosen_often():
+    once, sometimes = attribute(1, "Comedy", 1), attribute(1, "Comedy", 7)
+    for often in ("You often choose Comedy.", "You have always liked Comedy."):
+        assert wrong(often, once) == [("act", "Comedy")]
+        assert wrong(often, sometimes) == []
+    assert wrong("You have chosen Comedy before.", once) == []
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "As a fan of The Godfather, choose Babe.",
+        "You are a big lover of The Godfather.",
+        "It comes after watching The Godfather.",
+    ],
+)
+def test_who_likes_something_has_chosen_it(sentence: str):
+    assert ("act", "The Godfather") in wrong(sentence)
+
+
+# Letters.
+
+
+@pytest.mark.parametrize(
+    ("sentence", "kind"),
+    [
+        ("It is a ｂｅｓｔ film.", "praise"),
+        ("It is a b\N{ZERO WIDTH JOINER}est film.", "name"),
+        ("It is a b\N{CYRILLIC SMALL LETTER IE}st film.", "name"),
+        ("You donʼt often choose Comedy.", "negation"),
+        ("You don`t often choose Comedy.", "negation"),
+        ("It is a sci fi film.", "attribute"),
+        ("It is a sci-fi film.", "attribute"),
+    ],
+)
+def test_other_letters_hide_nothing(sentence: str, kind: str):
+    assert kind in [found for found, _ in wrong(sentence)]
+    for claim in checker().check(sentence, case()):
+        assert sentence[claim.start : claim.end] == claim.text

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
 import pytest
 from explanation_cases import (
     EVERYTHING,
@@ -21,10 +25,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from dynmm_framework.config.explain import ExplainBlock, Wording
+from dynmm_framework.config.explain import FORMS, ExplainBlock, Wording
+from dynmm_framework.config.yaml import parse
 from dynmm_framework.explain.cases import Titles, in_turn, shortened, with_article_first
 from dynmm_framework.explain.claims import unsupported
 from dynmm_framework.explain.rationale import quotation
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 def sentence(*evidence: object, rank: int = 1, **settings: object) -> str:
@@ -224,3 +231,22 @@ def test_the_evidence_of_tests_is_of_every_kind():
         "cohort",
         "passage",
     }
+
+
+@pytest.mark.parametrize(
+    "example",
+    [path for path in sorted(EXAMPLES.glob("*.yaml")) if "  wording:" in path.read_text("utf-8")],
+    ids=lambda path: path.stem,
+)
+def test_the_words_of_our_examples_are_never_refused(example: Path):
+    block = parse(example).data["explain"]
+    writer = template_writer(Wording(**block["wording"]), forms=FORMS)
+    whole = (attribute(1, "Comedy", 7), attribute(1, "Comedy", 1), attribute(1, "Comedy", 0))
+    counted = tuple(replace(cited, windowed=False) for cited in whole)
+    others = (neighbour(2, 1, own=True), neighbour(2, 3, own=False), cohort(2, 38, 51))
+    contexts = (trend(3, 55, 30), trend(3, 7, 1), passage(3, "A pig says hello to them."))
+    for evidence in product((*whole, *counted), others, contexts):
+        for rank in (1, 2, 3):
+            found = writer.one(case(*evidence, rank=rank))
+            assert not found.fallback, (found.fallback, found.draft)
+            assert found.form != "none"

@@ -25,7 +25,7 @@ class CohortConfig(Block):
     epsilon: Annotated[float, Field(gt=0)] | None = None
     """Adds Laplace noise to every number that is told, of all numbers together ε-differentially
     private for the choices of one person, the groups being given; null adds none. Each new
-    dictionary spends ε anew.
+    dictionary spends ε anew, and its noise is not that of the seed.
     """
     contribution: Annotated[int, Field(ge=1)] = 10
     """With ``epsilon``, items of one person that count, chosen at random; more need more noise."""

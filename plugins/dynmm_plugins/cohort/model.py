@@ -46,7 +46,9 @@ class Cohort:
     at noisy numbers alone, since a look at true ones would tell of them: that at least ``k``
     people are behind a number holds up to the noise. ε covers the numbers, given the groups. It
     covers neither the centres nor the vectors that the groups are made of, which were trained on
-    the same people without noise.
+    the same people without noise. Noise and drawn items come from the system, not from the seed:
+    who knows the seed could take seeded noise away, and two dictionaries of one seed would differ
+    by nothing but the person who was added. So no seed gives the same dictionary again; it is kept.
 
     The score is the share of the group. The vector is the mean latent of the items that the group
     chose, by their counts. Learning takes O(users · groups · d) and, with noise, O(groups · items);
@@ -81,9 +83,12 @@ class Cohort:
         centres = model.cluster_centers_.astype(np.float32)
         groups = _nearest(units, centres)
         sizes = np.bincount(groups, minlength=n_groups).astype(np.float64)
-        counts = self._counts(users, groups, n_groups, ctx)
-        if self.config.epsilon is not None:
-            counts, sizes = self._noisy(counts, sizes, ctx)
+        if self.config.epsilon is None:
+            counts = self._counts(users, groups, n_groups)
+        else:
+            secret = np.random.default_rng()  # of the system: see the class
+            counts = self._counts(users, groups, n_groups, secret)
+            counts, sizes = self._noisy(counts, sizes, secret, ctx)
         self._numbers = None
         told = self._told(counts, sizes)
         told.sort_indices()
@@ -183,13 +188,20 @@ class Cohort:
         return units
 
     def _counts(
-        self, users: Histories, groups: NDArray[Any], n_groups: int, ctx: Context
+        self,
+        users: Histories,
+        groups: NDArray[Any],
+        n_groups: int,
+        secret: np.random.Generator | None = None,
     ) -> sp.csr_matrix:
-        """Returns how many people of each group chose each item, ``(n_groups, n_items)``."""
+        """Returns how many people of each group chose each item, ``(n_groups, n_items)``.
+
+        Given where to draw from, a person counts with at most ``contribution`` items.
+        """
         chosen = distinct_items(users)
         rows, items = chosen.rows, chosen.items
-        if self.config.epsilon is not None:
-            draws = ctx.rng("contribution").random(len(items))
+        if secret is not None:
+            draws = secret.random(len(items))
             order = np.lexsort((draws, rows))
             place = np.arange(len(items)) - chosen.offsets[rows]  # the rows stay where they are
             kept = order[place < self.config.contribution]
@@ -199,16 +211,19 @@ class Cohort:
         return sp.coo_matrix((ones, (groups[rows], items)), shape=shape).tocsr()
 
     def _noisy(
-        self, counts: sp.csr_matrix, sizes: NDArray[np.float64], ctx: Context
+        self,
+        counts: sp.csr_matrix,
+        sizes: NDArray[np.float64],
+        secret: np.random.Generator,
+        ctx: Context,
     ) -> tuple[sp.csr_matrix, NDArray[np.float64]]:
         """Adds noise to all counts, those of zero too, and to sizes; keeps what can be told."""
         assert self.config.epsilon is not None  # asked by the caller
         scale = (self.config.contribution + 1) / self.config.epsilon
-        rng = ctx.rng("noise")
-        sizes = np.maximum(np.rint(sizes + rng.laplace(0, scale, len(sizes))), 0)
+        sizes = np.maximum(np.rint(sizes + secret.laplace(0, scale, len(sizes))), 0)
         rows = []
         for group in range(counts.shape[0]):
-            row = counts[group].toarray()[0] + rng.laplace(0, scale, counts.shape[1])
+            row = counts[group].toarray()[0] + secret.laplace(0, scale, counts.shape[1])
             rows.append(sp.csr_matrix(np.where(row >= self.config.k, np.rint(row), 0)[None]))
         ctx.log(
             f"Laplace noise of scale {scale:g} on every number: epsilon {self.config.epsilon:g}, "
