@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +22,7 @@ from dynmm_framework.evaluation.explanation import (
     hallucination,
     jaccard,
 )
+from dynmm_framework.evaluation.significance import holm
 from dynmm_framework.explain.cases import Case, Titles
 from dynmm_framework.explain.claims import ids_of, unsupported
 from dynmm_framework.explain.explanations import Explainer, Explanation
@@ -209,7 +211,17 @@ def faithful(
     with_it = _milliseconds(lambda: recommender.score_with(histories, candidates, evidence))
     without = _milliseconds(lambda: recommender.score_with(histories, candidates, nothing))
     users = max(len(histories), 1)
+    _correct(out)
     return {**out, "ms_with_evidence": with_it / users, "ms_without": without / users}
+
+
+def _correct(found: Mapping[str, Any]) -> None:
+    """Adds to each test its p-value corrected for the number of all of them (Holm)."""
+    parts = [part for whole in found.values() if whole for part in (whole, whole.get("among_own"))]
+    tests = [test for part in parts if part and part["pairs"] for test in part["tests"].values()]
+    raw = [math.nan if test["t_p"] is None else test["t_p"] for test in tests]
+    for test, corrected in zip(tests, holm(raw), strict=True):
+        test["t_p_holm"] = None if math.isnan(corrected) else corrected
 
 
 def too_few(found: Mapping[str, Any]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from dynmm_framework.config.explain import FORMS, FactKind, Form, Instructions, Wording
 from dynmm_framework.explain.cases import Case
-from dynmm_framework.explain.claims import Checker, Claim, ids_of, unsupported
+from dynmm_framework.explain.claims import ITEM, Checker, Claim, ids_of, unsupported
 from dynmm_framework.explain.lexicon import QUOTED
 from dynmm_framework.explain.rationale import Phrasebook, Rationale, Reason
 from dynmm_framework.language.conversation import ChatModel, Message
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 NOT_WRITTEN = "wrote nothing"
 UNFINISHED = "did not come to an end"
 OPEN_QUOTATION = "leaves a quotation open"
+SAID_TWICE = "names the same thing twice"
 NO_EVIDENCE = "there is no evidence"
 NOTHING_SAID = "gives no reason that the evidence holds"
 
@@ -227,6 +228,8 @@ class LanguageModelWriter:
             problem = wrong[0].reason
         if not problem and not ids_of(claims):
             problem = NOTHING_SAID
+        if not problem and _says_twice(claims):
+            problem = SAID_TWICE
         if problem:
             return replace(plain, fallback=problem, draft=draft, found=tuple(wrong))
         form = form_of(ids_of(claims), self.template.phrasebook.all_reasons(case)) or plain.form
@@ -250,6 +253,11 @@ def first_sentence(text: str, names: Iterable[str] = ()) -> tuple[str, str]:
     masked = QUOTED.sub(lambda match: "x" * len(match.group()), masked)
     end = sentence_end(f"{masked} ")
     return (line, UNFINISHED) if end is None else (line[:end], "")
+
+
+def _says_twice(claims: Iterable[Claim]) -> bool:
+    named = [c.evidence for c in claims if c.kind == "title" and c.evidence != (ITEM,)]
+    return len(set(named)) < len(named)
 
 
 def form_of(evidence: Iterable[str], reasons: Iterable[Reason]) -> Form | None:

@@ -302,7 +302,7 @@ def explanation_tables(metrics: Mapping[str, Any]) -> Iterator[Grid]:
         rows = tuple(faithfulness_rows(results))
         if rows:
             yield Grid(
-                ("drop in probability", "cited", "random", "difference", "p", "users"),
+                ("drop in probability", "cited", "random", "difference", "p (Holm)", "users"),
                 rows,
                 f"evidence taken away (comprehensiveness) or kept alone (sufficiency), seed {seed}",
             )

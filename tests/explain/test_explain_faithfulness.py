@@ -11,6 +11,7 @@ from explanation_cases import TITLES, ToyExtractor, items, titles
 from dynmm_framework.config.explain import ExplainBlock
 from dynmm_framework.data.tables import Histories
 from dynmm_framework.evaluation.explanation import faithfulness
+from dynmm_framework.evaluation.significance import holm
 from dynmm_framework.explain.explanations import Explainer
 from dynmm_framework.explain.faithfulness import (
     AmongOwn,
@@ -172,6 +173,11 @@ def test_both_controls_stand_beside_each_other(histories):
     assert found["target"] is None
     own = found["recommended"]["among_own"]
     assert (own["pairs"], own["shortened"], own["left_out"]) == (9, 9, 0)
+    tests = [*found["recommended"]["tests"].values(), *own["tests"].values()]
+    raw = [np.nan if test["t_p"] is None else test["t_p"] for test in tests]
+    corrected = [np.nan if test["t_p_holm"] is None else test["t_p_holm"] for test in tests]
+    np.testing.assert_array_equal(corrected, holm(raw))
+    assert not np.isnan(corrected).all()
     notes = too_few(found)
     assert len(notes) == 1
     assert "recommended: with fewer others than are shown" in notes[0]

@@ -220,6 +220,15 @@ def test_phrases_stand_in_the_text_and_stop_at_stop_words() -> None:
     assert not any("instructions" in name for name in found.names)
 
 
+def test_what_could_be_said_of_any_item_is_no_phrase() -> None:
+    texts = ["Mixed genres. A gangster film. Stories of a story.", "Mixed genres, a gangster film."]
+    items = pa.table({"text": pa.array([*texts, None], pa.string())})
+    found = key_phrases(items, ["text"], top=5, words=2, least_items=2, share=0.9)
+    assert {found.names[n] for n in found.of_item[1]} == {"mixed genres", "gangster film"}
+    single = key_phrases(items, ["text"], top=9, words=1, least_items=1, share=0.9)
+    assert {single.names[n] for n in single.of_item[0]} == {"mixed", "gangster"}
+
+
 def test_a_column_of_numbers_is_a_column_too(dynmm_context: ContextFactory) -> None:
     extractor = fitted(dynmm_context, columns=["year"])
     assert names(extractor, [[0]], [[1]]) == [(0, 0, 1, "1990")]

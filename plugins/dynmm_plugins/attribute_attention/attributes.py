@@ -18,6 +18,12 @@ GROUPS = {"categories": "category", "genres": "genre"}
 LONGEST = 60
 """Characters of an attribute; longer values of a column are descriptions."""
 
+_FOR_ANY = (
+    "article book category description film genre item movie picture plot product review series"
+    " song story synopsis title track work"
+)
+_OF_ANY = frozenset(_FOR_ANY.split())
+"""Words that say of any item that it is one, in the singular."""
 _WORD = re.compile(r"[^\W\d_][\w'’-]*[^\W_]")
 _STOP = re.compile(r"[^\w\s'’-]+|\d[\w.,]*")
 
@@ -125,8 +131,8 @@ def key_phrases(
     """Returns the phrases of each item's texts with the largest TF-IDF weights.
 
     A phrase is a run of words within a sentence that no stop word, number or punctuation mark
-    breaks, as the heads of most noun phrases are. Sentences that give orders to a model, or tell
-    how to reach someone, have no phrases.
+    breaks, as the heads of most noun phrases are; ``genres`` alone is none, as it could be said of
+    any item. Sentences that give orders to a model, or tell how to reach someone, have no phrases.
 
     Args:
         items: The item table.
@@ -158,6 +164,8 @@ def key_phrases(
             chosen: list[str] = []
             for term in terms[order][fit[terms[order]]].tolist():
                 name = str(names[term])
+                if all(map(_is_of_any, name.split())):
+                    continue
                 if len(chosen) < top and not any(_overlap(name, other) for other in chosen):
                     chosen.append(name)
             for name in chosen:
@@ -167,6 +175,11 @@ def key_phrases(
 
 def _same(phrases: list[str]) -> list[str]:
     return phrases
+
+
+def _is_of_any(word: str) -> bool:
+    singular = word.removesuffix("s")
+    return not {word, singular, f"{word.removesuffix('ies')}y"}.isdisjoint(_OF_ANY)
 
 
 def _overlap(one: str, other: str) -> bool:
