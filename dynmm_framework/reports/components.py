@@ -9,7 +9,7 @@ stand in rows of their own.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from dynmm_framework.config.pipeline import Pipeline
@@ -52,7 +52,8 @@ class Row:
         name: What is added or removed.
         recommender: Which recommender that is.
         values: Metrics; ``None`` where it has none.
-        p: Of the paired test of the followed metric against the row before, or the whole.
+        p: Of the paired test of the followed metric against the row before, or the whole;
+            Holm-corrected over the table's tests.
         latency_ms: Median time to rank a user.
     """
 
@@ -98,7 +99,8 @@ class ComponentTable:
     def columns(self) -> tuple[str, ...]:
         """Heads of the columns."""
         titles = map(metric_title, self.metrics)
-        return ("", "variant", *titles, f"p ({metric_title(self.monitor)})", "ms/user", "which is")
+        tested = f"p ({metric_title(self.monitor)}, Holm)"
+        return ("", "variant", *titles, tested, "ms/user", "which is")
 
 
 def component_table(
@@ -141,7 +143,8 @@ def component_table(
         if not same_task(whole.run, run, protocol)
     ]
     table = _Table(comparable, protocol, chosen, monitor)
-    rows = [*table.added(whole), *table.removed(whole), *table.controls(whole), *_streamed(runs)]
+    rows = _corrected([*table.added(whole), *table.removed(whole), *table.controls(whole)])
+    rows += _streamed(runs)
     notes += table.notes
     if not any(run.metrics.get("stream") for run in runs):
         notes.append("no row for the dynamic adapter: name a run whose pipeline has online, too")
@@ -169,6 +172,8 @@ def variants_of(run: Run) -> Iterator[Variant]:
             elif own or differing == {"evidence_tokens"}:
                 parts = {*content, LANGUAGE, *([EVIDENCE] if reads else [])}
                 yield Variant(run, label, frozenset(parts))
+            elif reads and differing == {"scorer"} and config["scorer"] == "direct":
+                yield Variant(run, label, frozenset({*content, EVIDENCE}))
 
 
 class _Table:
@@ -206,8 +211,10 @@ class _Table:
         for name in ORDER:
             if name not in whole.components:
                 continue
-            # Evidence is read by the language model: without the one there is not the other.
-            lost = {name, EVIDENCE} if name == LANGUAGE else {name}
+            lost = {name}
+            if name == LANGUAGE and whole.components - lost not in self.known:
+                # Without a variant that reads evidence by itself, it goes with what reads it.
+                lost = {name, EVIDENCE}
             variant = self.known.get(whole.components - lost)
             if variant is None:
                 how = (
@@ -242,6 +249,18 @@ class _Table:
             user_values(b.run, b.label, self.protocol, self.monitor),
         )
         return None if pair is None else compare([pair[0]], [pair[1]]).t_p
+
+
+def _corrected(rows: Sequence[Row]) -> list[Row]:
+    """Returns rows with p-values corrected for the number of different tests (Holm).
+
+    What was added last is also what can be removed: two rows of one test.
+    """
+    from dynmm_framework.evaluation.significance import holm
+
+    raw = list(dict.fromkeys(row.p for row in rows if row.p is not None))
+    corrected = dict(zip(raw, holm(raw), strict=True))
+    return [row if row.p is None else replace(row, p=corrected[row.p]) for row in rows]
 
 
 def _streamed(runs: Sequence[Run]) -> Iterator[Row]:

@@ -101,6 +101,16 @@ def test_orders_and_addresses_are_never_quoted(dynmm_context: ContextFactory) ->
     assert all(passage in "\n".join(filter(None, TEXTS)) for passage in told)  # verbatim
 
 
+def test_a_title_in_front_of_a_description_is_not_quoted(dynmm_context: ContextFactory) -> None:
+    titles = ["Fix, The (1999)", "Fence", "Fence", "x", "x", "x"]
+    own = ["Fence is about a rocket and its crew.", "Fences of a rocket keep its crew out."]
+    texts = [f"{titles[0]} {ROCKET}", *own]
+    items = ITEMS.set_column(1, "text", pa.array([*texts, None, None, PLANET], pa.string()))
+    extractor = fitted(dynmm_context, data(items.append_column("title", pa.array(titles))))
+    assert quotes(extractor, [5], [0, 1, 2]) == [(0, ROCKET)]
+    assert quotes(extractor, [0], [1, 2]) == list(enumerate(own))
+
+
 def test_who_has_nothing_gets_nothing(dynmm_context: ContextFactory) -> None:
     extractor = fitted(dynmm_context)
     assert quotes(extractor, [], [0, 1, 2]) == []

@@ -13,6 +13,8 @@ from fake_run import write_fake_run
 from dynmm_framework.cli.app import build_cli
 from dynmm_framework.engine.results import Run
 from dynmm_framework.errors import ArtifactError
+from dynmm_framework.evaluation.significance import compare, holm
+from dynmm_framework.reports.comparison import paired_values, user_values
 from dynmm_framework.reports.components import component_table, variants_of
 
 WHOLE = "soft_prompt"
@@ -70,6 +72,41 @@ def test_each_row_is_tested_against_the_one_that_it_is_read_beside(tmp_path: Pat
     assert any("without multimodal" in note for note in table.notes)
     assert any("dynamic" in note for note in table.notes)
     assert len(table.columns) == len(next(iter(table.cells())))
+
+
+def test_p_values_are_corrected_for_the_different_tests_of_the_table(tmp_path: Path):
+    skill = {WHOLE: 0.45, "joint_alignment": 0.44, "sasrec": 0.42, WITHOUT: 0.43}
+    run = write(tmp_path / "a", skill=skill)
+    rows = component_table([run]).rows
+    pairs = [
+        ("joint_alignment", "sasrec"),
+        (WITHOUT, "joint_alignment"),
+        (WHOLE, WITHOUT),  # twice in the table: added last, and removed
+        ("joint_alignment", WHOLE),
+    ]
+    raw = []
+    for a, b in pairs:
+        found = paired_values(
+            user_values(run, a, "full", "ndcg@10"), user_values(run, b, "full", "ndcg@10")
+        )
+        assert found is not None
+        raw.append(compare([found[0]], [found[1]]).t_p)
+    tested = [row.p for row in rows if row.p is not None]
+    corrected = holm(raw)
+    assert tested == pytest.approx([*corrected[:3], corrected[3], corrected[2]])
+
+
+def test_the_same_network_without_the_language_model_takes_it_away_alone(tmp_path: Path):
+    direct = f"{WHOLE}-without_language_model"
+    prompt = {"name": "soft_prompt", "config": {"history": 10, "evidence_tokens": 16}}
+    changed = {**prompt, "config": {**prompt["config"], "scorer": "direct"}}
+    run = write(
+        tmp_path / "a",
+        skill={**SKILL, direct: 0.43},
+        ablation=[{"name": "without language model", "prompt": changed}],
+    )
+    rows = {(row.part, row.name): row for row in component_table([run]).rows}
+    assert rows["removed", "without language model"].recommender == direct
 
 
 def test_another_run_fills_what_is_missing(tmp_path: Path):

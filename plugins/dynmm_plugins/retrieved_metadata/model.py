@@ -15,6 +15,7 @@ from dynmm_framework.data.reviews import require_reviews
 from dynmm_framework.errors import StageError
 from dynmm_framework.explain.passages import pack_texts, packed_text, quotable, unpack_texts
 from dynmm_framework.explain.records import EvidenceTable, Fact
+from dynmm_framework.language.titles import titles_of
 from dynmm_framework.latents.inputs import as_array
 from dynmm_plugins.retrieved_metadata.config import RetrievedMetadataConfig
 from dynmm_plugins.retrieved_metadata.scorer import bm25_weights, idf
@@ -177,9 +178,11 @@ class RetrievedMetadata:
                 "quote reviews.",
             )
         passages: list[list[tuple[str, int]]] = [[] for _ in range(data.n_items)]
+        titles = titles_of(data.items)
         for source, column in enumerate(columns):
             for item, text in enumerate(data.items.column(column).cast(pa.string()).to_pylist()):
-                for found in quotable(text, people=False)[: config.passages]:
+                described = _without_title(text, titles[item])
+                for found in quotable(described, people=False)[: config.passages]:
                     passages[item].append((found, source))
         if config.reviews:
             room = np.full(data.n_items, config.passages)
@@ -290,6 +293,15 @@ def _runs(starts: NDArray[Any], ends: NDArray[Any]) -> NDArray[np.int64]:
     lengths = (ends - starts).astype(np.int64)
     offsets = np.cumsum(lengths) - lengths
     return np.arange(lengths.sum()) + np.repeat(starts - offsets, lengths)
+
+
+def _without_title(text: str | None, title: str) -> str | None:
+    """Returns a description without the title in front of it, where data sets have put one."""
+    if not text or not title or not text.startswith(title):
+        return text
+    rest = text[len(title) :]
+    # "Babe is a film" goes on in small letters: there the title is the sentence's own.
+    return rest.lstrip() if rest[:1].isspace() and rest.lstrip()[:1].isupper() else text
 
 
 def _largest(row: sp.csr_matrix, limit: int) -> sp.csr_matrix:
