@@ -291,12 +291,18 @@ class _Reading:
         """Yields the claims; what someone is said to have chosen must be in the history.
 
         Said to be chosen is what follows ``you watched`` and the like, up to the clause's end, and
-        what stands before ``which you watched``.
+        what stands before ``which you watched``. Where nothing that a record names is, as in ``you
+        enjoy the show``, it is the act that nothing supports.
         """
         masked = self._masked()
         after = list(ACTS.after.finditer(masked))
         before = (match.start() for match in ACTS.before.finditer(masked))
         spans = [(match.end(), clause_end(masked, match.end())) for match in after]
+        for match, (start, end) in zip(after, spans, strict=True):
+            named = any(claim.start < end and start < claim.end for claim in self.found)
+            if not named and _LETTER.search(masked, start, end):
+                text = self.sentence[match.start() : end]
+                yield Claim("act", text, match.start(), end, (), _NAMELESS)
         often = [span for span, m in zip(spans, after, strict=True) if OFTEN.search(m.group())]
         spans += [(clause_start(masked, end), end) for end in before]
         known = {c.id for c in self.case.evidence if c.own or c.support}
@@ -415,6 +421,8 @@ _NEVER: tuple[tuple[re.Pattern[str], ClaimKind, str], ...] = (
     (SHARE, "number", "gives a share that the evidence does not"),
     (HIDDEN, "name", "hides letters between others"),
 )
+_LETTER = re.compile(r"[^\W_]")
+_NAMELESS = "says that something was chosen that the evidence does not name"
 _NOT_CHOSEN = "says that it was chosen, which the history does not"
 _SEVERAL = re.compile(r"\b(?:are|were|have been)(?: \w+)? $", re.IGNORECASE)
 _SUBJECT = re.compile(

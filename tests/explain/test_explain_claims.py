@@ -308,6 +308,20 @@ def test_likeness_is_of_the_recommended_item_alone(sentence: str):
     assert ("act", "close to") in wrong(sentence)
 
 
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "Babe, as you watched Toy Story and you enjoy the show.",
+        "Babe, because you love films of this kind.",
+        "Babe is close to Toy Story, as you have chosen many like it.",
+    ],
+)
+def test_what_was_chosen_is_named(sentence: str):
+    found = unsupported(checker().check(sentence, case()))
+    assert [claim.kind for claim in found] == ["act"]
+    assert "that the evidence does not name" in found[0].reason
+
+
 def test_what_was_chosen_once_was_not_chosen_often():
     once, sometimes = attribute(1, "Comedy", 1), attribute(1, "Comedy", 7)
     for often in ("You often choose Comedy.", "You have always liked Comedy."):
