@@ -186,7 +186,8 @@ def stream(n_items: int, *, guard: bool = False, drift: bool = False) -> float:
     from dynmm_framework.online.learner import Learner
     from dynmm_framework.online.memory import FrozenBase
     from dynmm_framework.online.session import Session
-    from dynmm_framework.online.strategies import Fusion, Weights
+    from dynmm_framework.online.strategies import Fusion
+    from dynmm_framework.online.weights import Weights
     from dynmm_plugins.gated_mlp.config import GatedMLPConfig
     from dynmm_plugins.gated_mlp.model import GatedMLP
 
@@ -196,10 +197,12 @@ def stream(n_items: int, *, guard: bool = False, drift: bool = False) -> float:
     base = FrozenBase(Mean(n_items), np.full(n_items, 9, np.int64))
     learner = Learner(GatedMLP(config), base, config, RunContext(Surroundings(None)))  # type: ignore[arg-type]
     weights = Weights(
-        popularity=config.popularity, transitions=config.transitions, lasting=config.popularity
+        popularity=config.popularity,
+        transitions=config.transitions,
+        long_term_popularity=config.popularity,
     )
-    tuned = (config.popularity_guard_half_life, config.lasting_half_life) if guard else None
-    fusion = Fusion(weights, learner, guarded=guard, tuned=tuned)
+    half_lives = (config.popularity_guard_half_life, config.lasting_half_life) if guard else None
+    fusion = Fusion(weights, learner, guarded=guard, popularity_half_lives=half_lives)
     session = Session(base, config, {"adapter": fusion}, [learner], kept=10)
     rng = np.random.default_rng(0)
     n = STREAM

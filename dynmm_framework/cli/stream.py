@@ -238,22 +238,28 @@ class _Table:
         if self.quiet:
             return
         if not self.begun:
-            head = ("window", "events", "hit@10", "ndcg@10", "strength", "predict", "update", "")
-            self.invocation.line("  ".join(f"{word:>9}" for word in head).rstrip())
+            head = (
+                *("window", "events", "hit@10", "ndcg@10", "strength", "popularity"),
+                *("predict", "update", ""),
+            )
+            self.invocation.line("  ".join(f"{word:>10}" for word in head).rstrip())
             self.begun = True
         values = report.metrics[self.name]
-        strength = report.strength.get(self.name)
+        served = report.served.get(self.name, {})
         cells = (
             f"{report.window:,}",
             f"{report.events:,}",
             f"{values['hit@10']:.4f}",
             f"{values['ndcg@10']:.4f}",
-            "" if strength is None else f"{strength:g}",
+            *(f"{served[part]:g}" if part in served else "" for part in _GUARDED),
             f"{report.predict_ms:.0f} ms",
             f"{report.update_ms:.0f} ms",
             "drift" if report.drift else "",
         )
-        self.invocation.line("  ".join(f"{cell:>9}" for cell in cells).rstrip())
+        self.invocation.line("  ".join(f"{cell:>10}" for cell in cells).rstrip())
+
+
+_GUARDED = ("correction", "popularity")
 
 
 def _show_means(invocation: Invocation, means: Mapping[str, Mapping[str, float]]) -> None:
@@ -267,28 +273,50 @@ def _show_means(invocation: Invocation, means: Mapping[str, Mapping[str, float]]
 
 
 def _show_retained(invocation: Invocation, session: Session) -> None:
+    away, present = session.retained()
     rows = [
-        (name, f"{session.before[name].mean():.4f}", f"{now:.4f}", f"{session.cost[name]:.1f}")
-        for name, now in session.retained().items()
+        (
+            name,
+            f"{session.before[name].mean():.4f}",
+            f"{now:.4f}",
+            f"{session.before_as_present[name].mean():.4f}",
+            f"{present[name]:.4f}",
+            f"{session.cost[name]:.1f}",
+        )
+        for name, now in away.items()
     ]
     if rows:
-        title = f"NDCG@10 on {len(session.probe):,} events from before, of which nothing is learned"
-        columns = ("strategy", "before the stream", "now", "seconds of learning")
-        invocation.table(columns, rows, right=range(1, 4), title=title)
+        title = (
+            f"NDCG@10 on {len(session.probe):,} events from before, of which nothing is learned:"
+            " users met as not having come since, and as if they had just been there"
+        )
+        columns = ("strategy", "before", "now", "before, present", "now, present", "s of learning")
+        invocation.table(columns, rows, right=range(1, 6), title=title)
 
 
 def _told(session: Session) -> Mapping[str, Any]:
+    away, present = session.retained()
     return {
         "events": session.offset,
         "skipped": {reason: count for reason, count in session.skipped.items() if count},
         "means": session.means,
         "retained": {
             name: {"before": float(session.before[name].mean()), "now": now}
-            for name, now in session.retained().items()
+            for name, now in away.items()
+        },
+        "retained_as_present": {
+            name: {"before": float(session.before_as_present[name].mean()), "now": now}
+            for name, now in present.items()
         },
         "seconds": session.cost,
         "windows": [
-            {"window": r.window, "events": r.events, "metrics": r.metrics, "drift": r.drift}
+            {
+                "window": r.window,
+                "events": r.events,
+                "metrics": r.metrics,
+                "served": r.served,
+                "drift": r.drift,
+            }
             for r in session.reports
         ],
         "state": session.digest(),

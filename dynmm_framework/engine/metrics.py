@@ -135,7 +135,13 @@ class StreamResults(Block):
     """Cumulative NDCG@10 after each window."""
     drift: list[int]
     """Windows in which ADWIN gave an alarm for the first strategy, first seed."""
+    served: dict[str, dict[str, list[float]]] = {}
+    """What guards let through in each window, by strategy: λ as ``correction``, and the parts of
+    their weights as ``popularity`` and ``long_term_popularity``."""
     forgetting: dict[str, Forgetting]
+    """The users of the sample are met as not having come since."""
+    forgetting_as_present: dict[str, Forgetting] = {}
+    """On the same sample, its users met as if they had just been there."""
     probed: list[int] = []
     """Windows after which the sample of ``forgetting`` was scored."""
     cost: dict[str, float] = {}

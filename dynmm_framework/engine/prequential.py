@@ -71,11 +71,11 @@ def results_of(
         comparisons=list(_comparisons(table, names, metrics, correct)),
         curves={name: _curve(documents, table[name]["ndcg@10"]) for name in names},
         drift=[window["window"] for window in first["windows"] if window["drift"]],
-        forgetting={
-            name: _forgetting([d["probe"] for d in documents], documents, name)
-            for name in names
-            if first["probe"]["before"]
-        },
+        served=_served(documents),
+        forgetting=_forgetting(documents, names, probe="probe", during="retained"),
+        forgetting_as_present=_forgetting(
+            documents, names, probe="probe_as_present", during="retained_as_present"
+        ),
         probed=[w["window"] for w in first["windows"] if w["retained"]],
         cost={name: float(np.mean([d["cost"][name] for d in documents])) for name in names},
         update_ms=float(
@@ -87,21 +87,39 @@ def results_of(
     )
 
 
+def _served(documents: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[float]]]:
+    """Returns what guards let through in each window, means over seeds."""
+    windows = [[window["served"] for window in document["windows"]] for document in documents]
+    found: Mapping[str, Mapping[str, float]] = windows[0][0] if windows[0] else {}
+    return {
+        name: {
+            part: np.mean([[w[name][part] for w in seed] for seed in windows], axis=0).tolist()
+            for part in parts
+        }
+        for name, parts in found.items()
+    }
+
+
 def _forgetting(
-    probes: Sequence[Mapping[str, Any]], documents: Sequence[Mapping[str, Any]], name: str
-) -> Forgetting:
+    documents: Sequence[Mapping[str, Any]], names: Sequence[str], *, probe: str, during: str
+) -> dict[str, Forgetting]:
     """Every seed has a sample of its own, so their errors are taken for independent."""
-    before, after = (
-        float(np.mean([probe[when][name] for probe in probes])) for when in ("before", "after")
-    )
-    error = math.sqrt(sum(probe["error"][name] ** 2 for probe in probes)) / len(probes)
-    rows = [[w["retained"][name] for w in d["windows"] if w["retained"]] for d in documents]
-    return Forgetting(
-        before=before,
-        after=after,
-        ci95=interval((after - before - 1.96 * error, after - before + 1.96 * error)),
-        during=np.mean(rows, axis=0).tolist(),
-    )
+    probes = [document[probe] for document in documents]
+    found = {}
+    for name in names if probes[0]["before"] else ():
+        before, after = (float(np.mean([p[when][name] for p in probes])) for when in _WHEN)
+        error = math.sqrt(sum(p["error"][name] ** 2 for p in probes)) / len(probes)
+        rows = [[w[during][name] for w in d["windows"] if w[during]] for d in documents]
+        found[name] = Forgetting(
+            before=before,
+            after=after,
+            ci95=interval((after - before - 1.96 * error, after - before + 1.96 * error)),
+            during=np.mean(rows, axis=0).tolist(),
+        )
+    return found
+
+
+_WHEN = ("before", "after")
 
 
 _Table = Mapping[str, Mapping[str, Sequence[NDArray[np.float64]]]]

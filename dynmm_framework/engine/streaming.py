@@ -96,12 +96,21 @@ def make_session(parts: StreamParts, names: Iterable[str], *, kept: int | None =
     from dynmm_framework.online.learner import Learner
     from dynmm_framework.online.memory import FrozenBase
     from dynmm_framework.online.session import Session
-    from dynmm_framework.online.strategies import Fusion, Weights
+    from dynmm_framework.online.strategies import Fusion
+    from dynmm_framework.online.weights import Weights
 
     config, n = parts.config, parts.split.n_items
     base = FrozenBase(parts.model, parts.split.train.item_counts())
-    lasting = None if config.lasting_half_life is None else config.popularity
-    whole = Weights(popularity=config.popularity, transitions=config.transitions, lasting=lasting)
+
+    def priors(own: OnlineConfig) -> Weights:
+        long_term = None if own.lasting_half_life is None else own.popularity
+        return Weights(
+            popularity=own.popularity,
+            transitions=own.transitions,
+            long_term_popularity=long_term,
+        )
+
+    whole = priors(config)
     prior = Weights(static=config.prior)
     learners: dict[str, Learner] = {}
 
@@ -113,26 +122,25 @@ def make_session(parts: StreamParts, names: Iterable[str], *, kept: int | None =
             learners[name],
             guarded=own.guard,
             half_life=own.guard_half_life,
-            tuned=tuned(own),
+            popularity_half_lives=half_lives(own),
         )
 
-    def tuned(own: OnlineConfig) -> tuple[float, float] | None:
+    def half_lives(own: OnlineConfig) -> tuple[float, float] | None:
         recent = own.popularity_guard_half_life
         return (recent, own.lasting_half_life or recent) if own.popularity_guard else None
 
     def variant(name: str) -> Fusion:
         own = config.varied(config.variants()[name])
-        popularity = own.popularity
-        last = None if own.lasting_half_life is None else popularity
-        priors = replace(whole, popularity=popularity, transitions=own.transitions, lasting=last)
-        return adapter(name, priors, own)
+        return adapter(name, priors(own), own)
 
     makers: Mapping[str, Callable[[], Strategy]] = {
         OWN: lambda: adapter("own", whole),
         "static": lambda: Fusion(Weights()),
         "static_prior": lambda: Fusion(prior),
-        "popularity_prior": lambda: Fusion(replace(whole, transitions=0.0), tuned=tuned(config)),
-        "popularity_transitions": lambda: Fusion(whole, tuned=tuned(config)),
+        "popularity_prior": lambda: Fusion(
+            replace(whole, transitions=0.0), popularity_half_lives=half_lives(config)
+        ),
+        "popularity_transitions": lambda: Fusion(whole, popularity_half_lives=half_lives(config)),
         "adapter_static_prior": lambda: adapter("own", prior),
         "without_summaries": lambda: adapter("silent", whole, silent=True),
         "frozen_early": lambda: adapter("early", whole, frozen_after=EARLY),
@@ -229,35 +237,43 @@ def met(
             own = next(iter(session.strategies))
             advance(len(piece), f"ndcg@10 {session.means.get(own, {}).get('ndcg@10', 0):.4f}")
     seconds = time.perf_counter() - started
+    away, present = _forgotten(session)
     if session.base.digest() != frozen:
         raise StageError("the stream changed the frozen base", hint="Report this as a bug.")
     return {
-        "schema_version": 1,
+        "schema_version": 2,
         "strategies": list(session.strategies),
         "windows": [asdict(report) for report in session.reports],
         "events": session.events,
         "skipped": session.skipped,
         "means": session.means,
-        "probe": _forgotten(session),
+        "probe": away,
+        "probe_as_present": present,
         "cost": session.cost,
         "digest": session.digest(),
         "seconds": seconds,
     }
 
 
-def _forgotten(session: Session) -> dict[str, Any]:
-    """Returns NDCG@10 on the sample from before the stream, and the error of the difference."""
-    after = session.probe.values(session.memory, session.strategies)
+def _forgotten(session: Session) -> list[dict[str, Any]]:
+    """Returns NDCG@10 on the sample from before the stream, and the error of the difference.
+
+    Twice: with its users met as not having come since, and as if they had just been there.
+    """
     n = len(session.probe)
-    return {
-        "events": n,
-        "before": {name: float(values.mean()) for name, values in session.before.items()},
-        "after": {name: float(values.mean()) for name, values in after.items()},
-        "error": {
-            name: float((values - session.before[name]).std() / np.sqrt(n))
-            for name, values in after.items()
-        },
-    }
+    pairs = zip((session.before, session.before_as_present), session.probed(), strict=True)
+    return [
+        {
+            "events": n,
+            "before": {name: float(values.mean()) for name, values in before.items()},
+            "after": {name: float(values.mean()) for name, values in after.items()},
+            "error": {
+                name: float((values - before[name]).std() / np.sqrt(n))
+                for name, values in after.items()
+            },
+        }
+        for before, after in pairs
+    ]
 
 
 def settings_of(config: Any, identity: str) -> OnlineConfig:

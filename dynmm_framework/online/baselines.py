@@ -49,8 +49,12 @@ class IncrementalItemKNN:
         scores = self.pairs.counts(scene.people.known, scale=size) * size
         return torch.from_numpy(np.ascontiguousarray(scores))
 
-    def warm_up(self, window: Window, scene: Scene) -> None:
+    def warm_up(self, window: Window, scene: Scene, *, learned: bool) -> None:
         """Has been prepared by the same events."""
+
+    def shares(self) -> Mapping[str, float]:
+        """Has no guards."""
+        return {}
 
     def watch(self, scene: Scene) -> None:
         """Has nothing to look at."""
@@ -110,8 +114,12 @@ class SessionKNN:
             alike[alike < limit] = 0
         return torch.from_numpy(np.ascontiguousarray(alike @ sessions, np.float32))
 
-    def warm_up(self, window: Window, scene: Scene) -> None:
+    def warm_up(self, window: Window, scene: Scene, *, learned: bool) -> None:
         """Has been prepared by the same events."""
+
+    def shares(self) -> Mapping[str, float]:
+        """Has no guards."""
+        return {}
 
     def watch(self, scene: Scene) -> None:
         """Has nothing to look at."""

@@ -23,7 +23,7 @@ from dynmm_framework.online.memory import below
 from dynmm_framework.online.reports import WindowReport
 from dynmm_framework.online.session import Session
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 _SESSION, _MORE = "session", "more"
 
 

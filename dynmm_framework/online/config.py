@@ -37,15 +37,16 @@ class OnlineConfig(Block):
     """Past windows of which events are kept, by reservoir sampling."""
     warm_up: Count | None = None
     """Windows before the stream, the newest, on which the adapter learns already; at most, and if
-    null, all of those held out for validation, as the base knows the others by heart."""
+    null, all of those held out for validation, as the base knows the others by heart. Popularity's
+    guard sees all of these in any case."""
     prior: Weight = 1.0
     """Weight of log(training events + 1), which is added to the base's scores where there are no
     decayed priors; without any learning."""
     popularity: Weight = 0.7
     """Weight of log(decayed events + 1)."""
     popularity_guard: bool = True
-    """Serve as much of that weight, none, half or all, as its recent results support; without it
-    always all."""
+    """Serve as much of that weight, none, half or all, as its recent results support, all of it
+    before there are any; without it always all."""
     popularity_guard_half_life: HalfLife = 2_000.0
     """Events after which a result counts half for that."""
     transitions: Weight = 2.0
@@ -55,8 +56,8 @@ class OnlineConfig(Block):
     transition_half_life: HalfLife = 50_000.0
     """Events after which a transition counts half."""
     lasting_half_life: HalfLife | None = 400_000.0
-    """Half-life of a second memory of popularity and transitions, for users who have been away for
-    more than ``half_life`` events; null for none."""
+    """Half-life of a long-term memory of popularity and transitions, for users who have been away
+    for more than ``half_life`` events; null for none."""
     transition_items: Size = 5
     """Newest items of a history from which transitions lead to the next."""
     transition_fading: Annotated[float, Field(gt=0, le=1)] = 0.8

@@ -21,12 +21,18 @@ class Guard:
 
     Args:
         half_life: Events after which a result counts half.
-        strengths: The parts to choose from, ascending; the smallest is served at first and where
-            two are equal.
+        strengths: The parts to choose from.
+        initial: What is served before anything is known; of equally good parts the one next to it.
     """
 
-    def __init__(self, *, half_life: float, strengths: Sequence[float] = STRENGTHS) -> None:
-        self.half_life = half_life
+    def __init__(
+        self,
+        *,
+        half_life: float,
+        strengths: Sequence[float] = STRENGTHS,
+        initial: float = 0.0,
+    ) -> None:
+        self.half_life, self.initial = half_life, initial
         self.strengths = tuple(strengths)
         self._sums = np.zeros(len(self.strengths))
         self._weight = 0.0
@@ -34,7 +40,11 @@ class Guard:
     @property
     def strength(self) -> float:
         """λ for what comes next."""
-        return self.strengths[int(np.argmax(self._sums))]
+        best = self._sums.max()
+        equal = [
+            part for part, sum_ in zip(self.strengths, self._sums, strict=True) if sum_ == best
+        ]
+        return min(equal, key=lambda part: abs(part - self.initial))
 
     @property
     def trailing(self) -> NDArray[np.float64]:

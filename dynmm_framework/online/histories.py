@@ -10,17 +10,23 @@ from numpy.typing import NDArray
 
 from dynmm_framework.data.tables import Histories
 from dynmm_framework.data.windows import Events
+from dynmm_framework.online.lending import Lease, Lent
 from dynmm_framework.protocols import IntArray, State
 
 _NOTHING: IntArray = np.empty(0, np.int32)
+_Parts = tuple[dict[int, IntArray], dict[int, int]]
+"""Every user's items, the user seen last at the end, and the place of the newest of them."""
+_Came = tuple[int, IntArray, int]
+"""A user, the items that are now kept of it, and the place of the newest."""
 
 
 class HistoryStore:
     """The newest items of every user, oldest first.
 
-    Arrays are replaced and never written to, so that a shallow copy is a snapshot. Memory is
-    bounded: of a user the newest ``longest`` items are kept, and of users the ``most`` that were
-    seen last.
+    Arrays are replaced and never written to, and who is in the store is lent to readers, so that a
+    snapshot costs as much as what came since the one before; see
+    :class:`~dynmm_framework.online.lending.Lent`. Memory is bounded: of a user the newest
+    ``longest`` items are kept, and of users the ``most`` that were seen last.
 
     Args:
         n_items: Items of the catalogue.
@@ -30,9 +36,18 @@ class HistoryStore:
 
     def __init__(self, n_items: int, *, longest: int = 1000, most: int = 1_000_000) -> None:
         self.n_items, self.longest, self.most = n_items, longest, most
-        self._items: dict[int, IntArray] = {}
-        self._last: dict[int, int] = {}  # place in the stream of each user's newest event
+        self._lent = self._lendable({}, {})
+        self._lease: Lease | None = None  # held by snapshots only
         self.place = 0  # events taken so far
+
+    @property
+    def _items(self) -> dict[int, IntArray]:
+        return self._lent.whole[0]
+
+    @property
+    def _last(self) -> dict[int, int]:
+        """Place in the stream of each user's newest event."""
+        return self._lent.whole[1]
 
     def __len__(self) -> int:
         return len(self._items)
@@ -44,24 +59,26 @@ class HistoryStore:
     def copy(self) -> HistoryStore:
         """Returns a snapshot, which later additions leave as it is."""
         other = HistoryStore(self.n_items, longest=self.longest, most=self.most)
-        other._items, other._last = dict(self._items), dict(self._last)
+        parts, other._lease = self._lent.lend()
+        other._lent = other._lendable(*parts)
+        other._lent.borrowed(other._lease)
         other.place = self.place
         return other
 
     def extend(self, events: Events) -> None:
         """Adds events, in their order, which is that of time."""
-        store, last, longest = self._items, self._last, self.longest
+        store, longest = self._items, self.longest
+        join, start = np.concatenate, self.place
+        came: list[_Came] = []
         for user, items, place in _by_user(events):
-            known = store.pop(user, None)  # comes last again: the newest user
-            last[user] = self.place + place
+            known = store.get(user)
             # A copy, as a part of all events of a window would keep all of them.
-            joined = items.copy() if known is None else np.concatenate((known, items))
-            store[user] = joined if len(joined) <= longest else joined[-longest:].copy()
+            joined = items.copy() if known is None else join((known, items))
+            if len(joined) > longest:
+                joined = joined[-longest:].copy()
+            came.append((user, joined, start + place))
+        self._lent.write(came, size=8 * len(came), most=len(store))
         self.place += len(events)
-        while len(store) > self.most:
-            oldest = next(iter(store))
-            del store[oldest]
-            last.pop(oldest, None)
 
     def of(self, users: IntArray) -> Histories:
         """Returns the present histories of users, ``(len(users),)``, empty for unknown ones."""
@@ -127,12 +144,30 @@ class HistoryStore:
 
     def load_state(self, state: State) -> None:
         offsets, items = state["offsets"], state["items"]
-        self._items = {
-            int(user): items[offsets[row] : offsets[row + 1]]
-            for row, user in enumerate(state["users"].tolist())
-        }
-        self._last = dict(zip(state["users"].tolist(), state["last"].tolist(), strict=True))
+        users = state["users"].tolist()
+        self._lent = self._lendable(
+            {user: items[offsets[row] : offsets[row + 1]] for row, user in enumerate(users)},
+            dict(zip(users, state["last"].tolist(), strict=True)),
+        )
         self.place = int(state["place"])
+
+    def _lendable(
+        self, items: dict[int, IntArray], last: dict[int, int]
+    ) -> Lent[_Parts, list[_Came]]:
+        most = self.most
+
+        def take(parts: _Parts, came: list[_Came]) -> None:
+            store, places = parts
+            for user, joined, place in came:
+                store.pop(user, None)  # comes last again: the newest user
+                store[user] = joined
+                places[user] = place
+            while len(store) > most:
+                oldest = next(iter(store))
+                del store[oldest]
+                places.pop(oldest, None)
+
+        return Lent((items, last), copied=_copied, change=take)
 
     def _histories(self, rows: list[IntArray]) -> Histories:
         lengths = np.fromiter((len(row) for row in rows), dtype=np.int64, count=len(rows))
@@ -141,6 +176,10 @@ class HistoryStore:
             np.concatenate([_NOTHING, *rows]),
             self.n_items,
         )
+
+
+def _copied(parts: _Parts) -> _Parts:
+    return dict(parts[0]), dict(parts[1])
 
 
 def _by_user(events: Events) -> Iterator[tuple[int, IntArray, int]]:

@@ -109,32 +109,29 @@ class Vocabulary:
 
         Unknown users become known.
         """
+        everything = list(events)
+        read = [event for event in everything if event is not None]
+        known = self.items.get
+        items = [known(event.item, -1) for event in read]
+        first, new = self._first.get, self._new.get
         users: list[int] = []
-        items: list[int] = []
-        times: list[int] = []
-        known, malformed = self.items, 0
-        for event in events:
-            if event is None:
-                malformed += 1
+        for event, item in zip(read, items, strict=True):
+            if item < 0:  # a user of whom only unknown items are seen need not be remembered
+                users.append(0)
                 continue
-            item = known.get(event.item, -1)
-            # A user of whom only unknown items are seen need not be remembered.
-            users.append(self._numbered(event.user) if item >= 0 else 0)
-            items.append(item)
-            times.append(event.time)
-        return Events.of(users, items, times), malformed
+            name = event.user
+            number = first(name)
+            if number is None and (number := new(name)) is None:
+                number = self._new[name] = self._next
+                self._next += 1
+            users.append(number)
+        times = [event.time for event in read]
+        return Events.of(users, items, times), len(everything) - len(read)
 
     def keep(self, users: Container[int]) -> None:
         """Forgets the names of users who came later and are not among these."""
         # Replaced, not changed: other threads read it.
         self._new = {name: number for name, number in self._new.items() if number in users}
-
-    def _numbered(self, name: str) -> int:
-        number = self.user(name)
-        if number < 0:
-            number = self._new[name] = self._next
-            self._next += 1
-        return number
 
     def get_state(self) -> State:
         text = json.dumps(list(self._new)).encode()

@@ -54,12 +54,14 @@ class Learner:
         adapter.begin(base.items, ctx)
         self._table: Tensor | None = None
 
-    def table(self, scene: Scene) -> Tensor:
-        """Returns the corrected latents of all items, ``(n_items, d)``."""
+    def table(self, summaries: Mapping[int, Summary]) -> Tensor:
+        """Returns the corrected latents of all items, ``(n_items, d)``.
+
+        Args:
+            summaries: Those of now, by the windows that they span.
+        """
         if self._table is None:
-            self._table = torch.from_numpy(
-                self.adapter.correct_items(self.summary_of(scene.summaries))
-            )
+            self._table = torch.from_numpy(self.adapter.correct_items(self.summary_of(summaries)))
         return self._table
 
     def users(self, scene: Scene) -> Tensor:

@@ -18,7 +18,7 @@ from dynmm_framework.evaluation.scoring import as_tensor
 from dynmm_framework.online.config import OnlineConfig
 from dynmm_framework.online.histories import HistoryStore
 from dynmm_framework.online.lesson import People, Summary, profiles_of
-from dynmm_framework.online.priors import DecayedPopularity, DecayedTransitions, Lasting
+from dynmm_framework.online.priors import DecayedPopularity, DecayedTransitions, LongTermPriors
 from dynmm_framework.online.scene import Scene
 from dynmm_framework.online.summaries import ItemSummaries
 from dynmm_framework.protocols import FloatArray, IntArray, Scores, State
@@ -96,9 +96,9 @@ class Memory:
             last=config.transition_items,
             fading=config.transition_fading,
         )
-        self._lasting: tuple[DecayedPopularity, DecayedTransitions] | None = None
+        self._long_term: tuple[DecayedPopularity, DecayedTransitions] | None = None
         if config.lasting_half_life is not None:
-            self._lasting = (
+            self._long_term = (
                 DecayedPopularity(n, half_life=config.lasting_half_life),
                 DecayedTransitions(
                     n,
@@ -133,11 +133,11 @@ class Memory:
         people = people.spread(same, known)
         if lately is not None:
             lately = lately.spread(same, known)
-        last = self.histories.last(events.users[first])[same]
+        users, row = np.unique(events.users[first], return_inverse=True)
+        row = row[same]
+        last = self.histories.last(users)[row]
         # Who has come in this window already has not been away.
-        last[known.lengths > self.histories.lengths(events.users[first])[same]] = (
-            self.histories.place
-        )
+        last[known.lengths > self.histories.lengths(users)[row]] = self.histories.place
         return self.renewed(people, lately, events.items, last)
 
     def renewed(
@@ -158,7 +158,7 @@ class Memory:
             self.transitions,
             last,
             self.histories.place,
-            self.lasting(),
+            self.long_term_priors(),
         )
 
     def standing(self, users: IntArray, histories: Histories) -> Scene:
@@ -166,12 +166,12 @@ class Memory:
         people, lately = self._people(histories, users)
         return self.renewed(people, lately, np.empty(0, np.int32), self.histories.last(users))
 
-    def lasting(self) -> Lasting | None:
-        """Returns what users who have long been away are met with."""
-        if self._lasting is None:
+    def long_term_priors(self) -> LongTermPriors | None:
+        """Returns what users who have long been away are met with; ``None`` for the same."""
+        if self._long_term is None:
             return None
-        popularity, transitions = self._lasting
-        return Lasting(self.config.half_life, popularity.log(), transitions)
+        popularity, transitions = self._long_term
+        return LongTermPriors(self.config.half_life, popularity.log(), transitions)
 
     def _people(self, known: Histories, users: IntArray) -> tuple[People, People | None]:
         vectors = self.base.users(known)
@@ -217,8 +217,8 @@ class Memory:
 
     def _priors(self) -> Iterator[tuple[DecayedPopularity, DecayedTransitions]]:
         yield self.popularity, self.transitions
-        if self._lasting is not None:
-            yield self._lasting
+        if self._long_term is not None:
+            yield self._long_term
 
     def get_state(self) -> State:
         state: dict[str, NDArray[Any]] = {}
@@ -236,8 +236,9 @@ class Memory:
             name: getattr(self, name)
             for name in ("histories", "recent", "summaries", "popularity", "transitions")
         }
-        if self._lasting is not None:
-            parts["lasting_popularity"], parts["lasting_transitions"] = self._lasting
+        if self._long_term is not None:
+            popularity, transitions = self._long_term
+            parts |= {"long_term_popularity": popularity, "long_term_transitions": transitions}
         return parts
 
 

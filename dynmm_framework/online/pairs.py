@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dynmm_framework.data.tables import Histories
+from dynmm_framework.online.lending import Lease, Lent
 from dynmm_framework.protocols import FloatArray
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ FAINT: Final = 0.01
 class DensePairs:
     """Values of all pairs in one matrix, which is written in place.
 
+    A reader (:meth:`frozen`) is lent the matrix as it is, without a copy: see
+    :class:`~dynmm_framework.online.lending.Lent`.
+
     Args:
         n: Items of the catalogue.
     """
@@ -32,23 +36,27 @@ class DensePairs:
     """Scale at which values are faded, and faint ones forgotten: every half-life."""
 
     def __init__(self, n: int) -> None:
-        self._table = np.zeros((n, n), np.float32)
-        self._lent = False  # read by someone who must not see what is learned from now on
+        self._lent = _lendable(np.zeros((n, n), np.float32))
+        self._lease: Lease | None = None  # held by readers only
+
+    @property
+    def table(self) -> FloatArray:
+        """The values, ``(n, n)``."""
+        return self._lent.whole
 
     def add(
         self, rows: NDArray[Any], columns: NDArray[Any], values: FloatArray, *, faint: float
     ) -> None:
         """Adds values to pairs, some of which may be the same."""
         del faint  # forgotten when values are faded
-        self._own()
-        places = rows.astype(np.int64) * len(self._table) + columns
-        np.add.at(self._table.reshape(-1), places, values)
+        places = rows.astype(np.int64) * len(self.table) + columns
+        self._lent.write((places, values), size=8 * len(places), most=self.table.size)
 
     def fade(self, scale: float) -> None:
         """Multiplies all values, and forgets those that are faint then."""
-        self._own()
-        self._table *= np.float32(scale)
-        self._table[self._table < FAINT] = 0
+        table = self._lent.rewritten()
+        table *= np.float32(scale)
+        table[table < FAINT] = 0
 
     def counts(self, newest: Histories, weights: FloatArray) -> FloatArray:
         """Returns the weighted sums of the rows of histories' items, ``(n, n_items)``."""
@@ -61,34 +69,45 @@ class DensePairs:
         return logs
 
     def frozen(self) -> DensePairs:
-        """Returns the same as of now; it is copied when the next thing is added."""
-        self._lent = True
-        return copy.copy(self)
+        """Returns the same as of now, to be read only, whatever is added afterwards."""
+        reader = DensePairs.__new__(DensePairs)
+        table, reader._lease = self._lent.lend()
+        reader._lent = _lendable(table)
+        reader._lent.borrowed(reader._lease)
+        return reader
 
     def matrix(self, *, faint: float) -> sp.csr_matrix:
         """Returns the values that there are."""
         import scipy.sparse as sp
 
         del faint
-        return sp.csr_matrix(self._table)
+        return sp.csr_matrix(self.table)
 
     def load(self, matrix: sp.csr_matrix) -> None:
         """Takes what :meth:`matrix` returned."""
-        self._table, self._lent = matrix.toarray(), False
+        self._lent = _lendable(matrix.toarray())
 
     def _sums(self, newest: Histories, weights: FloatArray) -> Tensor:
         return F.embedding_bag(
             torch.from_numpy(newest.items.astype(np.int64)),
-            torch.from_numpy(self._table),
+            torch.from_numpy(self.table),
             torch.from_numpy(newest.offsets),
             mode="sum",
             per_sample_weights=torch.from_numpy(weights),
             include_last_offset=True,
         )
 
-    def _own(self) -> None:
-        if self._lent:
-            self._table, self._lent = self._table.copy(), False
+
+_Added = tuple[NDArray[np.int64], FloatArray]
+"""Places in the flat matrix, and what is added there."""
+
+
+def _lendable(table: FloatArray) -> Lent[FloatArray, _Added]:
+    return Lent(table, copied=np.copy, change=_add)
+
+
+def _add(table: FloatArray, added: _Added) -> None:
+    np.add.at(table.reshape(-1), *added)
 
 
 class SparsePairs:

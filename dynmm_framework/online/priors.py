@@ -49,28 +49,28 @@ class DecayedPopularity:
 
 
 @dataclass(frozen=True, eq=False)
-class Lasting:
-    """What those who have long been away are met with: priors that have hardly faded.
+class LongTermPriors:
+    """Priors that have hardly faded, for those who have long been away.
 
-    Of a user whose newest event lies ``away`` events back, its part is max(0, 1 - ``half_life`` /
-    ``away``): nothing within a half-life of what fades, nearly all after many.
+    Of a user whose newest event lies ``away`` events back, their share is max(0, 1 - ``half_life``
+    / ``away``): nothing within a half-life of the short-term priors, nearly all after many.
 
     Attributes:
-        half_life: Half-life, in events, of the popularity that does fade.
-        popularity: log(events + 1) of all items, ``(n_items,)``.
-        transitions: Transitions.
+        half_life: Half-life, in events, of short-term popularity.
+        popularity: log(events + 1) of all items by the long-term half-life, ``(n_items,)``.
+        transitions: Transitions, likewise.
     """
 
     half_life: float
     popularity: FloatArray
     transitions: DecayedTransitions
 
-    def part(self, away: NDArray[np.int64]) -> FloatArray:
-        """Returns its part for users who have been away for so many events, ``(n,)`` float32."""
-        part: FloatArray = (1 - self.half_life / np.maximum(away, self.half_life)).astype(
+    def share(self, away: NDArray[np.int64]) -> FloatArray:
+        """Returns their share for users who have been away for so many events, ``(n,)`` float32."""
+        share: FloatArray = (1 - self.half_life / np.maximum(away, self.half_life)).astype(
             np.float32
         )
-        return part
+        return share
 
 
 class DecayedTransitions:

@@ -63,16 +63,26 @@ class Probe:
             self._targets = np.concatenate([scene.targets for scene in filled])
             self._last = np.concatenate([scene.last for scene in filled])
 
-    def values(self, memory: Memory, strategies: Mapping[str, Strategy]) -> dict[str, Values]:
+    def values(
+        self, memory: Memory, strategies: Mapping[str, Strategy], *, as_present: bool = False
+    ) -> dict[str, Values]:
         """Returns NDCG@10 of every event by the present state of every strategy.
 
-        Empty without a sample.
+        Args:
+            memory: Histories, summaries and priors of now.
+            strategies: The strategies.
+            as_present: Meet the users as if they had just been there, with all of the short-term
+                priors and of the correction, instead of as users who have not come since.
+
+        Returns:
+            ``(n,)`` by strategy; empty without a sample.
         """
         if not self._people:
             return {}
         people, lately = self._people["people"], self._people.get("lately")
+        last = np.full(len(self), memory.histories.place) if as_present else self._last
         found: dict[str, list[Values]] = {name: [] for name in strategies}
-        for chunk in memory.renewed(people, lately, self._targets, self._last).chunks():
+        for chunk in memory.renewed(people, lately, self._targets, last).chunks():
             for name, strategy in strategies.items():
                 ranks = ranks_of(strategy.score(chunk), chunk.people.known, chunk.targets)
                 found[name].append(metrics_of(ranks, [10])["ndcg@10"])

@@ -56,8 +56,12 @@ class Retrained:
         """Keeps what was before the stream for the trainings to come."""
         self._events.append(events)
 
-    def warm_up(self, window: Window, scene: Scene) -> None:
+    def warm_up(self, window: Window, scene: Scene, *, learned: bool) -> None:
         """Has been trained on what was before the stream."""
+
+    def shares(self) -> Mapping[str, float]:
+        """Has no guards."""
+        return {}
 
     def score(self, scene: Scene) -> Tensor:
         """Returns scores of the newest model, ``(n, n_items)``."""

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dynmm_framework.online.lesson import People, Summary
-from dynmm_framework.online.priors import DecayedTransitions, Lasting
+from dynmm_framework.online.priors import DecayedTransitions, LongTermPriors
 from dynmm_framework.protocols import FloatArray, IntArray
 
 if TYPE_CHECKING:
     from dynmm_framework.online.memory import FrozenBase
 
-CELLS = 1 << 20
+CELLS = 1 << 21
 """Scores that are held at once; few enough to stay in a processor's cache from pass to pass."""
 
 
@@ -37,7 +37,7 @@ class Scene:
         transitions: The decayed transitions, as they are before the window.
         last: Place in the stream of the newest event of each user, ``(n,)``.
         now: Place of the next event.
-        lasting: What users who have long been away are met with; ``None`` for the same as others.
+        long_term: What users who have long been away are met with; ``None`` for the same as others.
     """
 
     base: FrozenBase
@@ -49,7 +49,7 @@ class Scene:
     transitions: DecayedTransitions = field(repr=False)
     last: NDArray[np.int64]
     now: int
-    lasting: Lasting | None = None
+    long_term: LongTermPriors | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -66,21 +66,21 @@ class Scene:
 
     @cached_property
     def absent(self) -> tuple[NDArray[np.int64], FloatArray]:
-        """Rows of users who have long been away, and the part of lasting priors for each."""
-        if self.lasting is None:
+        """Rows of users who have long been away, and the share of long-term priors for each."""
+        if self.long_term is None:
             return np.empty(0, np.int64), np.empty(0, np.float32)
-        part = self.lasting.part(self.now - self.last)
-        rows = np.flatnonzero(part)
-        return rows, part[rows]
+        share = self.long_term.share(self.now - self.last)
+        rows = np.flatnonzero(share)
+        return rows, share[rows]
 
     @cached_property
     def recalled(self) -> Tensor:
         """What those who have long been away gain in transitions, ``(len(rows), n_items)``."""
-        assert self.lasting is not None  # or nobody has been away
-        rows, part = self.absent
-        kept = torch.from_numpy(self.lasting.transitions.log(self.people.known.take(rows)))
+        assert self.long_term is not None  # or nobody has been away
+        rows, share = self.absent
+        kept = torch.from_numpy(self.long_term.transitions.log(self.people.known.take(rows)))
         kept -= self.following[torch.from_numpy(rows)]
-        return kept.mul_(torch.from_numpy(part)[:, None])
+        return kept.mul_(torch.from_numpy(share)[:, None])
 
     def chunks(self) -> Iterator[Scene]:
         """Yields the events in parts whose scores fit into memory."""

@@ -71,6 +71,7 @@ class Session:
         self.totals: dict[str, dict[str, float]] = {}
         self.probe = Probe()
         self.before: dict[str, Values] = {}  # of every event of the probe, before the stream
+        self.before_as_present: dict[str, Values] = {}  # the same, met as if just there
         self.cost: dict[str, float] = dict.fromkeys(self.strategies, 0.0)  # processor seconds
         self.heard: Callable[[Events], object] | None = None  # told of what was learned
         self._boost = 0
@@ -103,7 +104,7 @@ class Session:
         # Whatever is older than what was trained on is late.
         last = max((int(part.times[-1]) for part in (offline, held_out) if len(part)), default=-1)
         self.intake.newest = last
-        self.before = self.probe.values(self.memory, self.strategies)
+        self.before, self.before_as_present = self.probed()
 
     def _rehearse(self, held_out: Events) -> None:
         windows = list(windows_of(held_out, self.config.rule))
@@ -118,8 +119,8 @@ class Session:
             scene = whole.take(~chosen)
             rest = replace(window, events=window.events.take(~chosen))
             learned = place >= len(windows) - warm_up
-            for strategy in self.strategies.values() if learned and len(scene) else ():
-                strategy.warm_up(rest, scene)
+            for strategy in self.strategies.values() if len(scene) else ():
+                strategy.warm_up(rest, scene, learned=learned)
             for learner in self.learners:
                 if learned:
                     learner.learn(scene)
@@ -156,6 +157,9 @@ class Session:
         window = self.intake.bound(window, repeats=config.repeats, per_user=config.per_user)
         started = time.perf_counter()
         scene = self.memory.scene(window)
+        served = {
+            name: shares for name, each in self.strategies.items() if (shares := each.shares())
+        }
         values = self._predicted(scene)
         predicted = time.perf_counter()
         alarm = False
@@ -165,15 +169,11 @@ class Session:
         if alarm and config.drift_boost > 1:
             self._boost = BOOSTED
         boosted = self._boost > 0
-        strength = {
-            name: float(getattr(strategy, "strength"))  # noqa: B009
-            for name, strategy in self.strategies.items()
-            if getattr(strategy, "guard", None) is not None
-        }
         losses = self._learned(window, scene, rate=config.drift_boost if boosted else 1.0)
         updated = time.perf_counter()
         self._boost = max(self._boost - 1, 0)
         measured = config.probe_every and window.number % config.probe_every == 0
+        away, present = self.retained() if measured else ({}, {})
         report = WindowReport(
             window=window.number,
             events=len(window.events),
@@ -182,13 +182,14 @@ class Session:
                 name: {metric: float(found.mean()) for metric, found in by_metric.items()}
                 for name, by_metric in values.items()
             },
-            strength=strength,
+            served=served,
             losses=losses,
             predict_ms=1000 * (predicted - started),
             update_ms=1000 * (updated - predicted),
             drift=alarm,
             boosted=boosted,
-            retained=self.retained() if measured else {},
+            retained=away,
+            retained_as_present=present,
         )
         self.reports.append(report)
         yield report
@@ -227,10 +228,25 @@ class Session:
         self.events += len(window.events)
         return losses[0] if losses else {}
 
-    def retained(self) -> dict[str, float]:
-        """Returns NDCG@10 of every strategy on the sample from before the stream, as of now."""
-        found = self.probe.values(self.memory, self.strategies)
-        return {name: float(values.mean()) for name, values in found.items()}
+    def probed(self) -> tuple[dict[str, Values], dict[str, Values]]:
+        """Returns NDCG@10 of every event of the sample from before the stream, as of now.
+
+        Returns:
+            By strategy, with the sample's users met as not having come since, and as if they had
+            just been there.
+        """
+        away = self.probe.values(self.memory, self.strategies)
+        if self.config.lasting_half_life is None:  # then all are met alike
+            return away, away
+        return away, self.probe.values(self.memory, self.strategies, as_present=True)
+
+    def retained(self) -> tuple[dict[str, float], dict[str, float]]:
+        """Returns the means of :meth:`probed`."""
+        away, present = (
+            {name: float(values.mean()) for name, values in found.items()}
+            for found in self.probed()
+        )
+        return away, present
 
     @property
     def means(self) -> dict[str, dict[str, float]]:
@@ -268,6 +284,7 @@ class Session:
             values = [sums.get(metric, 0.0) for metric in metric_names()]
             state[f"totals{n}"] = np.asarray(values, np.float64)
             state[f"before{n}"] = self.before.get(name, np.empty(0))
+            state[f"before_as_present{n}"] = self.before_as_present.get(name, np.empty(0))
         return state
 
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
@@ -287,6 +304,7 @@ class Session:
             self.totals[name] = dict(zip(metric_names(), values, strict=True))
             if len(self.probe):
                 self.before[name] = np.array(state[f"before{n}"])
+                self.before_as_present[name] = np.array(state[f"before_as_present{n}"])
 
     def digest(self) -> str:
         """Returns a sha256 of the state: equal streams of equal beginnings have equal ones."""

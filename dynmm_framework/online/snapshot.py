@@ -13,10 +13,11 @@ from dynmm_framework.data.tables import Histories
 from dynmm_framework.online.histories import HistoryStore
 from dynmm_framework.online.lesson import People, profiles_of
 from dynmm_framework.online.memory import FrozenBase
-from dynmm_framework.online.priors import DecayedTransitions, Lasting
+from dynmm_framework.online.priors import DecayedTransitions, LongTermPriors
 from dynmm_framework.online.scene import Scene
 from dynmm_framework.online.session import Session
-from dynmm_framework.online.strategies import Fusion, Weights, hold_back
+from dynmm_framework.online.strategies import Fusion
+from dynmm_framework.online.weights import Weights, add_corrected
 from dynmm_framework.protocols import FloatArray, IntArray, UserCorrection
 
 
@@ -36,7 +37,7 @@ class Snapshot:
         recent: Histories within the last window, for adapters that read them; else ``None``.
         popularity: log(decayed events + 1), ``(n_items,)``.
         transitions: The decayed transitions.
-        lasting: What users who have long been away are met with.
+        long_term: What users who have long been away are met with.
     """
 
     number: int
@@ -50,7 +51,7 @@ class Snapshot:
     recent: HistoryStore | None
     popularity: FloatArray
     transitions: DecayedTransitions
-    lasting: Lasting | None
+    long_term: LongTermPriors | None
 
     @classmethod
     def of(cls, session: Session, number: int) -> Snapshot:
@@ -59,14 +60,11 @@ class Snapshot:
         assert isinstance(fusion, Fusion)
         memory = session.memory
         learner = fusion.learner
-        lasting = memory.lasting()
+        long_term = memory.long_term_priors()
         table = users = None
         if learner is not None and fusion.strength:
-            table = torch.from_numpy(
-                learner.adapter.correct_items(
-                    learner.summary_of({span: memory.summary(span) for span in memory.spans})
-                ).copy()
-            )
+            # The next window is met with the same table.
+            table = learner.table({span: memory.summary(span) for span in memory.spans}).clone()
             users = learner.adapter.user_correction()
         return cls(
             number=number,
@@ -80,9 +78,9 @@ class Snapshot:
             recent=memory.recent if memory.recent_users else None,
             popularity=memory.popularity.log(),
             transitions=memory.transitions.frozen(),
-            lasting=None
-            if lasting is None
-            else replace(lasting, transitions=lasting.transitions.frozen()),
+            long_term=None
+            if long_term is None
+            else replace(long_term, transitions=long_term.transitions.frozen()),
         )
 
     def noticed(self, session: Session, number: int) -> Snapshot:
@@ -121,15 +119,15 @@ class Snapshot:
             self.transitions,
             np.full(len(users), now) if last is None else last,
             now,
-            self.lasting,
+            self.long_term,
         )
-        scores = self.weights(scene)
-        if self.table is not None and self.users is not None:
-            scores.addmm_(scene.vectors, self.base.table.T, alpha=-self.strength)
-            corrected = torch.from_numpy(self.users(people))
-            scores.addmm_(corrected, self.table.T, alpha=self.strength)
-            if self.weights.lasting is not None:
-                hold_back(scores, scene, corrected, self.table, strength=self.strength)
+        if self.table is None or self.users is None:
+            return self.weights(scene)
+        corrected = torch.from_numpy(self.users(people))
+        scores = self.weights(scene, base=0.0)
+        add_corrected(
+            scores, scene, corrected, self.table, weights=self.weights, strength=self.strength
+        )
         return scores
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from statistics import mean
 from typing import Any
 
 from dynmm_framework.engine.prequential import stream_rows
@@ -23,14 +24,27 @@ def stream_tables(metrics: Mapping[str, Any]) -> Iterator[Grid]:
         tuple(stream_rows(results, names)),
         f"the stream: {results['events']:,} events in {results['windows']:,} windows",
     )
-    if results["forgetting"]:
+    for part, words in _READINGS:
+        if results.get(part):
+            yield Grid(
+                ("strategy", "before the stream", "after it", "change", "95 % of the change"),
+                tuple(
+                    (name, number(found["before"]), number(found["after"]), *_change(found))
+                    for name, found in results[part].items()
+                ),
+                "NDCG@10 on a sample from before the stream that nothing was learned from, its"
+                f" users met as {words}",
+            )
+    if served := results.get("served"):
         yield Grid(
-            ("strategy", "before the stream", "after it", "change", "95 % of the change"),
+            ("strategy", "part of", "first window", "mean", "last window"),
             tuple(
-                (name, number(found["before"]), number(found["after"]), *_change(found))
-                for name, found in results["forgetting"].items()
+                (name, _PARTS.get(part, part), *map(_share, (values[0], mean(values), values[-1])))
+                for name, parts in served.items()
+                for part, values in parts.items()
+                if values
             ),
-            "NDCG@10 on a sample from before the stream that nothing was learned from",
+            "what guards let through",
         )
     facts = [(reason, f"{count:,}") for reason, count in results["skipped"].items() if count]
     facts.append(("windows with an alarm of drift", ", ".join(map(str, results["drift"])) or DASH))
@@ -51,20 +65,46 @@ def stream_charts(metrics: Mapping[str, Any]) -> Iterator[Chart]:
     )
     if chart is not None:
         yield chart
-    windows = [0.0, *map(float, results.get("probed", []))]
+    own = next(iter(results["strategies"]))
     series = [
-        Series(name, [*zip(windows, (found["before"], *found["during"]), strict=True)], slot)
-        for slot, (name, found) in enumerate(results["forgetting"].items())
-        if found.get("during")
+        Series(_PARTS.get(part, part), [*enumerate(values, start=1)], slot)
+        for slot, (part, values) in enumerate(results.get("served", {}).get(own, {}).items())
     ]
     chart = line_chart(
-        "What is retained of the time before the stream",
-        series,
-        x_label="window",
-        y_label="NDCG@10 on the sample",
+        f"What the guards of {own} let through", series, x_label="window", y_label="part"
     )
     if chart is not None:
         yield chart
+    windows = [0.0, *map(float, results.get("probed", []))]
+    for part, words in _READINGS:
+        series = [
+            Series(name, [*zip(windows, (found["before"], *found["during"]), strict=True)], slot)
+            for slot, (name, found) in enumerate(results.get(part, {}).items())
+            if found.get("during")
+        ]
+        chart = line_chart(
+            f"What is retained of the time before the stream, users met as {words}",
+            series,
+            x_label="window",
+            y_label="NDCG@10 on the sample",
+        )
+        if chart is not None:
+            yield chart
+
+
+_READINGS = (
+    ("forgetting", "not having come since"),
+    ("forgetting_as_present", "if they had just been there"),
+)
+_PARTS = {
+    "correction": "the correction (λ)",
+    "popularity": "popularity",
+    "long_term_popularity": "long-term popularity",
+}
+
+
+def _share(value: float) -> str:
+    return f"{value:.2f}"
 
 
 def _change(found: Mapping[str, Any]) -> tuple[str, str]:

@@ -61,7 +61,8 @@ def test_the_runs_own_stream_is_shown_window_by_window(runs: Path):
     result = invoke(runs, "--compare", "adapter,static,retrain")
     assert result.exit_code == 0, result.stderr
     rows = [line.split() for line in result.stdout.splitlines()]
-    assert rows[0][:4] == ["window", "events", "hit@10", "ndcg@10"]
+    assert rows[0][:6] == ["window", "events", "hit@10", "ndcg@10", "strength", "popularity"]
+    assert all(0 <= float(cell) <= 1 for row in rows[1:5] for cell in row[4:6])
     assert [row[0] for row in rows[1:5]] == ["1", "2", "3", "4"]
     assert [row[0] for row in rows[-3:]] == ["adapter", "static", "retrain"]
 
@@ -72,7 +73,9 @@ def test_the_adapter_meets_it_without_each_of_its_parts(runs: Path):
     names = list(told["means"])
     assert names[0] == "adapter"
     assert {"without_replay", "without_gate", "paper"} < set(names)
-    assert set(told["retained"]) == set(told["seconds"]) == set(names)
+    assert set(told["retained"]) == set(told["retained_as_present"]) == set(names)
+    assert set(told["seconds"]) == set(names)
+    assert 0 <= told["windows"][0]["served"]["adapter"]["popularity"] <= 1
     result = invoke(runs, "--windows", "1")
     assert "of which nothing is learned" in result.stdout
 

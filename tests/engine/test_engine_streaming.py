@@ -20,6 +20,7 @@ from dynmm_framework.engine.results import Run
 from dynmm_framework.engine.run import run
 from dynmm_framework.engine.streaming import BASELINES, CONTROLS, OWN, RETRAIN
 from dynmm_framework.errors import ArtifactError, ConfigError, StageError
+from dynmm_framework.online.guard import PARTS, STRENGTHS
 from dynmm_framework.reports.page import render
 from dynmm_framework.reports.streams import stream_tables
 from dynmm_framework.testing import generate_dataset
@@ -76,7 +77,28 @@ def test_what_is_forgotten_is_told_with_its_interval(finished: Run):
     assert low <= own["after"] - own["before"] <= high
     assert len(own["during"]) == len(results["probed"]) > 0
     titles = [grid.caption for grid in stream_tables(finished.metrics)]
-    assert any("sample from before the stream" in title for title in titles)
+    for words in ("as not having come since", "as if they had just been there"):
+        assert any("sample from before the stream" in t and words in t for t in titles)
+    present = results["forgetting_as_present"]
+    assert present.keys() == results["forgetting"].keys()
+    assert present["static"] == static
+    assert len(present[OWN]["during"]) == len(results["probed"])
+
+
+def test_what_guards_let_through_is_told_of_every_window(finished: Run):
+    results = finished.metrics["stream"]
+    parts = ("correction", "popularity", "long_term_popularity")
+    assert tuple(results["served"][OWN]) == parts
+    assert tuple(results["served"]["popularity_transitions"]) == parts[1:]
+    assert results["served"].keys().isdisjoint({"static", "session_knn", RETRAIN})
+    for by_part in results["served"].values():
+        for part, values in by_part.items():
+            assert len(values) == results["windows"]
+            assert set(values) <= set(STRENGTHS if part == "correction" else PARTS)
+    (table,) = (grid for grid in stream_tables(finished.metrics) if "let through" in grid.caption)
+    assert (OWN, "the correction (λ)") in [row[:2] for row in table.rows]
+    page = render(finished)
+    assert "What the guards of adapter let through" in page
 
 
 def test_the_static_base_is_what_ranking_by_hand_gives(finished: Run):

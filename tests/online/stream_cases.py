@@ -13,7 +13,8 @@ from dynmm_framework.engine.context import RunContext, Surroundings
 from dynmm_framework.online.learner import Learner
 from dynmm_framework.online.memory import FrozenBase
 from dynmm_framework.online.session import Session
-from dynmm_framework.online.strategies import Fusion, Weights
+from dynmm_framework.online.strategies import Fusion
+from dynmm_framework.online.weights import Weights
 from dynmm_plugins.gated_mlp.config import GatedMLPConfig
 from dynmm_plugins.gated_mlp.model import GatedMLP
 
@@ -72,14 +73,18 @@ def make_session(*, offline: Events | None = None, seed: int = 0, **changed: Any
     base = base_of(offline)
     learner = Learner(GatedMLP(config), base, config, context(seed))
     weights = Weights(
-        popularity=config.popularity, transitions=config.transitions, lasting=config.popularity
+        popularity=config.popularity,
+        transitions=config.transitions,
+        long_term_popularity=config.popularity,
     )
     half_lives = (config.popularity_guard_half_life, config.lasting_half_life or 1e6)
     session = Session(
         base,
         config,
         {
-            "adapter": Fusion(weights, learner, guarded=config.guard, tuned=half_lives),
+            "adapter": Fusion(
+                weights, learner, guarded=config.guard, popularity_half_lives=half_lives
+            ),
             "static": Fusion(Weights()),
         },
         [learner],

@@ -264,6 +264,17 @@ def test_the_guard_serves_what_would_have_been_best_lately():
     assert again.trailing.tolist() == guard.trailing.tolist()
 
 
+def test_a_guard_begins_with_what_it_is_told_and_stays_there_while_nothing_speaks_against_it():
+    guard = Guard(half_life=10, strengths=(0.0, 0.5, 1.0), initial=1.0)
+    assert guard.strength == 1.0
+    guard.observe(np.zeros((3, 5)))
+    assert guard.strength == 1.0
+    guard.observe(np.array([[0.2] * 5, [0.2] * 5, [0.1] * 5]))
+    assert guard.strength == 0.5
+    guard.observe(np.zeros((3, 0)))
+    assert guard.strength == 0.5
+
+
 def test_the_average_follows_its_schedule():
     module = torch.nn.Linear(1, 1, bias=False)
     with torch.no_grad():

@@ -21,7 +21,8 @@ from dynmm_framework.online.intake import Intake, Vocabulary, read_line
 from dynmm_framework.online.memory import FrozenBase
 from dynmm_framework.online.recommender import OnlineRecommender
 from dynmm_framework.online.session import Session
-from dynmm_framework.online.strategies import Fusion, Weights
+from dynmm_framework.online.strategies import Fusion
+from dynmm_framework.online.weights import Weights
 
 START = 1000
 

@@ -15,7 +15,8 @@ from dynmm_framework.online.learner import Learner
 from dynmm_framework.online.memory import Memory
 from dynmm_framework.online.ranks import ranks_at, ranks_of
 from dynmm_framework.online.session import Session
-from dynmm_framework.online.strategies import Fusion, Weights
+from dynmm_framework.online.strategies import Fusion
+from dynmm_framework.online.weights import Weights
 from dynmm_plugins.gated_mlp.config import PRESETS, GatedMLPConfig
 from dynmm_plugins.gated_mlp.model import GatedMLP
 

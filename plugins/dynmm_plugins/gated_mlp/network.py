@@ -105,10 +105,13 @@ class RankingLoss(torch.autograd.Function):
             scores = users[rows] @ table.T
             places = masked[cuts[part] : cuts[part + 1]] - start * items
             scores.view(-1).index_fill_(0, places, -torch.inf)
-            change = F.log_softmax(scores, dim=1)
             wanted = targets[rows, None]
-            total -= change.gather(1, wanted).sum()
-            change.exp_().scatter_add_(1, wanted, change.new_full(wanted.shape, -1.0))
+            # log softmax at the largest score, which never underflows, gives the normaliser.
+            largest = scores.amax(dim=1, keepdim=True)
+            behind = largest - scores.gather(1, wanted)
+            change = F.softmax(scores, dim=1)
+            total += (behind - change.amax(dim=1, keepdim=True).log()).sum()
+            change.scatter_add_(1, wanted, change.new_full(wanted.shape, -1.0))
             torch.mm(change, table, out=to_users[rows])
             to_table.addmm_(change.T, users[rows])
         ctx.save_for_backward(to_users.div_(n), to_table.div_(n))
