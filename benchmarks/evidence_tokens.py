@@ -9,148 +9,64 @@ token besides. Every candidate has ``--records`` records.
 
 from __future__ import annotations
 
-import argparse
-import time
 from typing import Any
 
-import numpy as np
-import torch
-from measure import alternate, median, read, report, skip
+from measure import median, report
+from prompts import DIM, draw_users, fastest, load, options
 
-from dynmm_framework.catalogue import load_catalogue
-from dynmm_framework.config.parts import LanguageModelRef
-from dynmm_framework.engine.context import RunContext, Surroundings
-from dynmm_framework.errors import DynmmError
-from dynmm_framework.explain.records import EvidenceTable, Fact
-from dynmm_framework.explain.source import Evidence, EvidenceSource
-from dynmm_framework.language.retrieval import Asked
-
-DIM = 64
-"""Width of latents."""
-
-
-class Drawn:
-    """Records that are there already: extractors have a benchmark of their own."""
-
-    def __init__(self, vectors: np.ndarray) -> None:
-        self._vectors = vectors
-
-    def facts(self, references: np.ndarray) -> list[Fact]:
-        return [Fact("neighbour", item=int(item)) for item in references]
-
-    def vectors(self, references: np.ndarray) -> np.ndarray:
-        return self._vectors[references]
+WITHOUT = "without evidence"
 
 
 def main() -> None:
     from dynmm_plugins.soft_prompt.config import SoftPromptConfig
-    from dynmm_plugins.soft_prompt.records import Question, gather
+    from dynmm_plugins.soft_prompt.records import Question
     from dynmm_plugins.soft_prompt.scorer import Parts, PromptScorer
 
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default="smollm2_135m", help="a language model's name")
-    parser.add_argument("--users", type=int, default=8)
-    parser.add_argument("--history", type=int, default=20)
-    parser.add_argument("--candidates", type=int, default=20)
-    parser.add_argument("--tokens", type=int, default=16)
-    parser.add_argument("--records", type=int, default=8)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    torch.manual_seed(0)
-    dataset = read("ml-100k")
-    try:
-        ctx = RunContext(Surroundings(load_catalogue()), stage="benchmark")
-        llm = ctx.component(LanguageModelRef(name=options.model))
-    except DynmmError as error:
-        skip(f"{options.model} cannot be loaded: {error}")
-    rng = np.random.default_rng(0)
-    n, width = options.users, options.candidates
-    users = rng.choice(dataset.n_users, n, replace=False)
-    histories = dataset.interactions.histories().take(users)
-    items = rng.normal(size=(dataset.n_items, DIM)).astype(np.float32)
-    candidates = np.stack([rng.permutation(dataset.n_items)[:width] for _ in users])
-    asked = Asked(
-        histories,
-        rng.normal(size=(n, DIM)).astype(np.float32),
-        candidates.astype(np.int32),
-        np.zeros((n, width), np.float32),
-        np.full(n, -1, np.int64),
-    )
-    source: Any = EvidenceSource({"drawn": Drawn(items)})  # type: ignore[dict-item]
-    rows, columns, _ = (a.ravel() for a in np.indices((n, width, options.records)))
-    cited = np.concatenate(
-        [rng.choice(histories[row], options.records) for row in np.repeat(np.arange(n), width)]
-    )
-    table = EvidenceTable.of(rows, columns, cited, rng.random(len(cited)), np.ones(len(cited)))
-    evidence = Evidence(table, np.zeros(len(table), np.int16))
+    given = options(__doc__, users=8, history=20, repeats=5, tokens=16, records=8)
+    ctx, llm, dataset = load(given)
+    users = draw_users(dataset, given, records=given.records)
     titles = dataset.items["title"].to_pylist()
 
     def scorer(place: str | None) -> PromptScorer:
-        settings = {"history": options.history, "candidates": width}
+        settings: dict[str, Any] = {"history": given.history, "candidates": given.candidates}
         if place is not None:
-            settings |= {"evidence_tokens": options.tokens, "evidence_at": place}
+            settings |= {"evidence_tokens": given.tokens, "evidence_at": place}
         config = SoftPromptConfig(**settings)
         parts = Parts(config, (DIM, DIM), llm, owners=0 if place is None else 1)
-        return PromptScorer(config, titles, items, parts.eval(), llm, ctx)
+        return PromptScorer(config, titles, users.items, parts.eval(), llm, ctx)
 
     scorers = {
-        "without evidence": scorer(None),
-        f"segment of {options.tokens} tokens": scorer("segment"),
+        WITHOUT: scorer(None),
+        f"segment of {given.tokens} tokens": scorer("segment"),
         "segment, and each candidate's own": scorer("both"),
     }
-    seconds: dict[str, list[float]] = {name: [] for name in scorers}
 
     def score(name: str, row: int) -> None:
-        started = time.process_time()
-        one = asked.take(np.array([row]))
-        records = None
-        if name != "without evidence":
-            own = evidence.of(row)
-            moved = EvidenceTable.of(
-                np.zeros(len(own)), own.table.columns, own.table.references, own.table.scores
-            )
-            records = gather(
-                source,
-                Evidence(moved, own.extractors),
-                one.histories,
-                candidates=width,
-                dim=DIM,
-                standardise=lambda vectors: vectors,
-            )
-        scorers[name].score_all(Question(one, records))
-        seconds[name].append(time.process_time() - started)
+        records = None if name == WITHOUT else users.records(row)
+        scorers[name].score_all(Question(users.one(row), records))
 
-    for name in scorers:
-        score(name, 0)  # warm up
-        seconds[name].clear()
-    for row in range(n):
-        alternate(
-            {name: lambda name=name, row=row: score(name, row) for name in scorers},
-            options.repeats,
-        )
-    best = {name: np.reshape(found, (n, -1)).min(axis=1) for name, found in seconds.items()}
-    tokens = {name: sum(s.segment_tokens(asked).values()) for name, s in scorers.items()}
-    head = len(scorers["without evidence"].writer.head)
+    ways = {name: lambda row, name=name: score(name, row) for name in scorers}
+    best = fastest(ways, users=given.users, repeats=given.repeats)
+    tokens = {name: sum(s.segment_tokens(users.asked).values()) for name, s in scorers.items()}
+    head = len(scorers[WITHOUT].writer.head)
     report(
         "What evidence adds to a prompt",
         [
             {
                 "prompt": name,
                 "CPU seconds a user": float(best[name].mean()),
-                "more": f"{median(best[name] / best['without evidence'] - 1):+.1%}",
+                "more": f"{median(best[name] / best[WITHOUT] - 1):+.1%}",
                 "tokens read a user": tokens[name] - head,
             }
             for name in scorers
         ],
         notes=[
-            f"{options.model}, fp32, {options.threads} thread(s), histories of {options.history}, "
-            f"{width} candidates with {options.records} records each, {n} users one at a time, "
-            f"the fastest of {options.repeats} repetitions in turn, median over users.",
+            f"{given.model}, {given.dtype}, {given.threads} thread(s), histories of "
+            f"{given.history}, {given.candidates} candidates with {given.records} records each, "
+            f"{given.users} users one at a time, the fastest of {given.repeats} repetitions in "
+            "turn, median over users.",
         ],
-        as_json=options.json,
+        as_json=given.json,
     )
 
 

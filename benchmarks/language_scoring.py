@@ -10,19 +10,13 @@ Against reading every candidate's whole sequence in one batch, as is usual:
 
 from __future__ import annotations
 
-import argparse
-import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
-from measure import alternate, median, read, report, skip
+from measure import alternate, median, report
+from prompts import load, options, timed
 
-from dynmm_framework.catalogue import load_catalogue
-from dynmm_framework.config.parts import LanguageModelRef
-from dynmm_framework.engine.context import RunContext, Surroundings
-from dynmm_framework.errors import DynmmError
 from dynmm_framework.language.scoring import (
     log_prob,
     log_prob_of_full_sequences,
@@ -34,38 +28,18 @@ from dynmm_framework.language.template import Entry, PromptWriter
 from dynmm_framework.language.wording import PromptTemplate
 
 
-def timed(compute: Callable[[], Any]) -> tuple[float, Any]:
-    started = time.process_time()
-    found = compute()
-    return time.process_time() - started, found
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default="smollm2_135m", help="a language model's name")
-    parser.add_argument("--users", type=int, default=4)
-    parser.add_argument("--history", type=int, default=10)
-    parser.add_argument("--candidates", type=int, default=20)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    dataset = read("ml-100k")
-    try:
-        ctx = RunContext(Surroundings(load_catalogue()), stage="benchmark")
-        llm = ctx.component(LanguageModelRef(name=options.model))
-    except DynmmError as error:
-        skip(f"{options.model} cannot be loaded: {error}")
+    given = options(__doc__, users=4, history=10, repeats=3)
+    _, llm, dataset = load(given)
     writer = PromptWriter(PromptTemplate(), llm)
     titles = writer.text.items(dataset.items["title"].to_pylist(), limit=32)
     rng = np.random.default_rng(0)
-    users = rng.choice(dataset.n_users, options.users, replace=False)
-    histories = dataset.interactions.histories().take(users).last(options.history)
+    users = rng.choice(dataset.n_users, given.users, replace=False)
+    histories = dataset.interactions.histories().take(users).last(given.history)
     prompts, answers, whole = [], [], []
     for row in range(len(histories)):
         history = [Entry(titles[item]) for item in histories[row]]
-        items = rng.choice(dataset.n_items, options.candidates, replace=False)
+        items = rng.choice(dataset.n_items, given.candidates, replace=False)
         prompts.append(writer.write(history=history))
         answers.append([writer.answer(titles[item]) for item in items])
         whole.append(
@@ -99,9 +73,9 @@ def main() -> None:
     ways = {"full sequences": each_anew, "log_prob": side_by_side, "slots": slots}
     log_prob(llm, prompts[:1], answers[:1])  # warm up
     runs = alternate(
-        {name: lambda way=way: timed(way) for name, way in ways.items()}, options.repeats
+        {name: lambda way=way: timed(way) for name, way in ways.items()}, given.repeats
     )
-    seconds = {name: median([run[name][0] for run in runs]) / options.users for name in ways}
+    seconds = {name: median([run[name][0] for run in runs]) / given.users for name in ways}
     pairs = zip(runs[0]["full sequences"][1], runs[0]["log_prob"][1], strict=True)
     difference = max(float(np.abs(one - other).max()) for one, other in pairs)
     tokens = {
@@ -121,17 +95,17 @@ def main() -> None:
                 "way": name,
                 "CPU seconds a user": seconds[name],
                 "× faster": seconds["full sequences"] / seconds[name],
-                "tokens a user": tokens[name] / options.users,
+                "tokens a user": tokens[name] / given.users,
             }
             for name in ways
         ],
         notes=[
-            f"{options.model}, fp32, {options.threads} thread(s), the newest {options.history} "
-            f"titles of MovieLens-100K, {options.candidates} candidates, {options.users} users, "
-            f"median of {options.repeats} repetitions in turn.",
+            f"{given.model}, {given.dtype}, {given.threads} thread(s), the newest {given.history} "
+            f"titles of MovieLens-100K, {given.candidates} candidates, {given.users} users, "
+            f"median of {given.repeats} repetitions in turn.",
             f"Largest difference of a log_prob score from full sequences: {difference:.1e}.",
         ],
-        as_json=options.json,
+        as_json=given.json,
     )
 
 

@@ -128,7 +128,6 @@ class Retrieval:
         *,
         among: IntArray | None = None,
         targets: NDArray[np.int64] | None = None,
-        forced: bool = False,
     ) -> Asked:
         """Retrieves the best items for each user, best first.
 
@@ -137,7 +136,6 @@ class Retrieval:
             size: Most items for each; fewer if the catalogue or ``among`` has fewer.
             among: Choose among these, ``(n, m)``, known or not; else among the whole catalogue.
             targets: The item that each is asked for, ``(n,)``.
-            forced: Put the target in the last place where it is not among the best.
         """
         vectors = self.users(histories)
         candidates, base = [], []
@@ -154,11 +152,6 @@ class Retrieval:
         places = np.full(len(histories), -1, np.int64)
         if targets is not None:
             hit = items == targets[:, None]
-            if forced:
-                rows = np.flatnonzero(~hit.any(axis=1))
-                items[rows, -1] = targets[rows]
-                scores[rows, -1] = (vectors[rows] * self.items[targets[rows]]).sum(axis=1)
-                hit[rows, -1] = True
             places = np.where(hit.any(axis=1), hit.argmax(axis=1), -1)
         return Asked(histories, self.standardised(vectors), items, scores, places)
 

@@ -24,6 +24,7 @@ from dynmm_framework.language.retrieval import ndcg_among
 from dynmm_framework.testing import BaselineConformance, ContextFactory, generate_dataset
 from dynmm_framework.testing.conformance.component import require
 from dynmm_framework.training.seeding import seeded
+from dynmm_plugins.a_llmrec import scorer
 from dynmm_plugins.a_llmrec.config import ALLMRecConfig, MatchingConfig
 from dynmm_plugins.a_llmrec.inputs import Items, Questions
 from dynmm_plugins.a_llmrec.network import JointSpace
@@ -70,9 +71,9 @@ class TestALLMRecConformance(BaselineConformance):
         listed = self.scores(fitted, few, top)
         require(bool((np.diff(listed, axis=1) <= 0).all()), "another order than in the catalogue")
         turned = self.scores(fitted, few, top[:, ::-1])[:, ::-1]
-        np.testing.assert_allclose(turned, listed, atol=1e-5)
+        np.testing.assert_allclose(turned, listed, rtol=1e-5)
         chosen = np.take_along_axis(everything, top.astype(int), axis=1)
-        np.testing.assert_allclose(np.log(chosen), listed, atol=1e-4)
+        np.testing.assert_allclose(1 - 1 / chosen, listed, rtol=1e-4)
 
     def test_metrics_are_in_the_expected_range(self, fitted: Any, histories: Histories) -> None:
         # Random weights know nothing of anybody's taste; what is learned is tested below.
@@ -140,13 +141,29 @@ def test_titles_users_and_items_decide_the_scores(
     model.fit(with_titles(data, ["Heat", None, " \u200b", "לילה", "a\nb"]), dynmm_context())
     asked = np.array([[0, 1, 2, 3, 4, 5, 3]], np.int32)
     (scores,) = model.score(Histories.of([[0, 1, 2]], N_ITEMS), asked)
-    assert scores[1] == scores[2] == -100
-    assert (scores[[0, 3, 4, 5]] > -50).all()
+    assert scores[1] == scores[2] == -10_000
+    assert (scores[[0, 3, 4, 5]] > -1000).all()
     assert scores[3] == scores[6]  # one item, asked for twice
-    assert scores[0] == pytest.approx(scores[5], abs=1e-5)  # the same title
+    assert scores[0] == pytest.approx(scores[5], rel=1e-5)  # the same title
     histories = Histories.of([[0, 1, 2], [9, 8, 7], []], N_ITEMS)
     found = model.score(histories, np.repeat(asked, 3, axis=0))
     assert (found[:, [0, 3, 4]].std(axis=0) > 0).all()
+
+
+def test_a_score_is_that_of_the_whole_title_however_long(
+    make, data: TrainingData, dynmm_context: ContextFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What is listed are alternatives: by the mean of its tokens a long title would be copied best.
+    model = make()
+    model.fit(with_titles(data, ["A", "Long one"]), dynmm_context(validate=False))
+    means = np.array([-3.0, -0.5], np.float32)
+    monkeypatch.setattr(scorer, "log_prob", lambda *_, **__: [means])
+    (scores,) = model.score(Histories.of([[2, 3]], N_ITEMS), np.array([[0, 1]], np.int32))
+    lengths = [len(answer) for answer in model._scorer.answers[:2]]
+    listed = np.argsort(model._places[[0, 1]], kind="stable")
+    wanted = np.empty(2)
+    wanted[listed] = means * np.array(lengths)[listed]
+    np.testing.assert_allclose(scores, wanted)
 
 
 def test_candidates_beyond_the_context_are_refused_in_words(

@@ -52,6 +52,9 @@ RECOMMENDERS: dict[str, dict[str, Any]] = {
     "llm_only": {"history": 3, "rerank": 5},
     "tallrec": {**LOOP, "min_history": 2, "history": 3, "rerank": 5},
     "chat_rec": {"history": 2, "candidates": 4, "max_new_tokens": 4},
+    "recllm": {
+        "history": 3, "rerank": 5, "grades": ["bad", "good"], "template": {"task": "\n?\n"}
+    },
     "a_llmrec": {
         **PARTS, **LOOP, "candidates": 5, "history": 3, "template": {**SHORT, "user": ""}
     },
@@ -96,7 +99,7 @@ def test_titles_of_every_kind_are_learned_and_ranked(
     few = np.array([[1, 2, 3, 5], [4, 5, 6, 7], [10, 11, 12, 13]], np.int32)
     listed = model.score(histories, few)
     assert np.isfinite(listed).all()
-    if name in ("llm_only", "tallrec", "a_llmrec"):
+    if name in ("llm_only", "tallrec", "a_llmrec", "recllm"):
         alone = model.score(Histories.of([[0, 4]], N_ITEMS), np.array([[1, 3, 10, 5]], np.int32))
         # Items 3 and 10 have no title.
         assert alone[0, 1] == alone[0, 2] < alone[0, [0, 3]].min()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from prompt_cases import DATA, SMALL, SPLIT, Fixed, context, fitted, histories_o
 from dynmm_framework.catalogue import load_catalogue
 from dynmm_framework.engine.context import RunContext, Surroundings
 from dynmm_framework.errors import StageError
-from dynmm_framework.language.retrieval import Asked
+from dynmm_framework.language.retrieval import Asked, Retrieval
 from dynmm_framework.testing.language_models import write_tiny_random
 from dynmm_plugins.soft_prompt.config import SoftPromptConfig
 from dynmm_plugins.soft_prompt.mixing import Mixture, PromptLength, add_language_model
@@ -109,6 +110,44 @@ def test_what_is_learned_lowers_the_loss_and_changes_no_weight_of_the_model(
     assert told["tokens_of_a_prompt"].get("history", 0) >= soft
     assert told["batch"] == 8
     assert told["seconds_a_batch"] > 0
+
+
+def test_it_learns_from_items_that_are_retrieved_alone(
+    surroundings: Surroundings, llm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # An item that is put among what was retrieved is known by retrieval's low opinion of it.
+    said: list[str] = []
+    monkeypatch.setattr(RunContext, "log", lambda self, message: said.append(message))
+    ctx = context(surroundings, tmp_path / "work")
+    adapter = fitted(ctx, llm, Fixed(), scorer="direct", examples=12)
+    drawn, asked = adapter._examples(SPLIT.training_data(DATA.items), ctx)
+    assert len(asked) == len(drawn.targets) == 12
+    np.testing.assert_array_equal(asked.candidates[np.arange(12), asked.targets], drawn.targets)
+    again = adapter._stands().asked(drawn.histories, 6, targets=drawn.targets)
+    np.testing.assert_array_equal(again.candidates, asked.candidates)
+    assert any(line.endswith("have their item retrieved, 12 of which are learned") for line in said)
+
+
+def test_without_anything_to_learn_from_the_order_is_retrieval_s(
+    surroundings: Surroundings, llm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(RunContext, "log", lambda self, message: said.append(message))
+    asked = Retrieval.asked
+
+    def none(self: Retrieval, *given: Any, **more: Any) -> Asked:
+        found = asked(self, *given, **more)
+        return replace(found, targets=np.full(len(found), -1, np.int64))
+
+    monkeypatch.setattr(Retrieval, "asked", none)
+    adapter = fitted(context(surroundings, tmp_path / "work"), llm, Fixed())
+    assert said[-1] == "nothing to learn: γ is 0 and the language model is not asked"
+    assert adapter._weights == Mixture()
+    assert adapter.training_log is None
+    assert adapter.get_state()
+    histories = SPLIT.evaluation("test").histories
+    scores = adapter.score(histories)
+    np.testing.assert_allclose(scores, Fixed().user_vectors(histories) @ Fixed().items.T, rtol=1e-5)
 
 
 def test_the_length_of_a_prompt_is_told_with_what_it_gave(
@@ -219,7 +258,7 @@ def test_without_validation_users_gamma_stays_zero(
 
 def test_micro_batches_add_up(trained: SoftPrompt) -> None:
     histories = SPLIT.evaluation("test").histories.take(slice(0, 7))
-    asked = trained._stands().asked(histories, 5, targets=np.arange(7), forced=True)
+    asked = replace(trained._stands().asked(histories, 5), targets=np.arange(7) % 5)
     scorer: Any = trained._scorer
     question = Question(asked)
     task = PromptTask(scorer, question, trained.score)

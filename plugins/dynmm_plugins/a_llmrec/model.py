@@ -39,11 +39,12 @@ class ALLMRec:
     items, titles and tokens of the candidates; the loss is the cross-entropy of the next item's
     title. Backbone, text encoder and language model stay as they are.
 
-    The score of a candidate is the mean log-probability of its title after the prompt, so every
-    candidate has a rank. Of the whole catalogue, the backbone's best ``candidates`` are re-ranked
-    and stand above the rest. Candidates that are given are all scored; the prompt lists them, so
-    the score of one depends on which others are asked for, though not on their order. An item
-    without training interactions enters by its text, in prompts as in retrieval.
+    The score of a candidate is the log-probability of its title after the prompt, so every
+    candidate has a rank; the paper's greedy answer looks for the best of them. Of the whole
+    catalogue, the backbone's best ``candidates`` are re-ranked and stand above the rest. Candidates
+    that are given are all scored; the prompt lists them, so the score of one depends on which
+    others are asked for, though not on their order. An item without training interactions enters
+    by its text, in prompts as in retrieval.
 
     Differences from the paper: the text encoder is not tuned; vectors are standardised; soft
     tokens are as long as words; several prefixes of a user train stage 1; both stages keep the
@@ -247,8 +248,8 @@ class ALLMRec:
         base = users @ retrieval.items.T
         top = best_unknown(base, histories, self.config.candidates)
         found = self._listed(histories, users, list(top))
-        # The others go below 0 … 1, where probabilities are.
-        return ranked_above(base, top, np.exp(found.astype(np.float64)), floor=-1)
+        # The others go below 0 … 1, where these are; a probability would be 0 for a long title.
+        return ranked_above(base, top, 1 / (1 - found.astype(np.float64)), floor=-1)
 
     def _listed(self, histories: Histories, users: FloatArray, lists: Lists) -> FloatArray:
         """Scores each user's candidates, ``(batch, C)``."""

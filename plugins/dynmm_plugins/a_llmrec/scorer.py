@@ -19,8 +19,8 @@ from dynmm_plugins.a_llmrec.config import ALLMRecConfig
 from dynmm_plugins.a_llmrec.inputs import Questions
 from dynmm_plugins.a_llmrec.network import Bridge
 
-UNTITLED = -100.0
-"""Score of an item without a title, below that of any title: a mean log-probability of a token."""
+UNTITLED = -10_000.0
+"""Score of an item without a title, below that of any title: the log-probability of its tokens."""
 SHOWN = 16
 """Users from which on a progress bar is worth its line."""
 
@@ -75,6 +75,10 @@ class TitleScorer:
     def scores(self, histories: Histories, users: FloatArray, lists: Lists) -> list[FloatArray]:
         """Scores each user's candidates; an item twice in a list has one score.
 
+        A score is the log-probability of the whole title, as what is listed are alternatives: a
+        title that stands in the prompt is copied once it has begun, so that a mean over tokens
+        would say how long it is.
+
         Args:
             histories: The users.
             users: Their standardised vectors, ``(n, d)``.
@@ -100,7 +104,8 @@ class TitleScorer:
         out = []
         for (items, inverse), asked, values in zip(unique, titled, found, strict=True):
             scores = np.full(len(items), UNTITLED, np.float32)
-            scores[np.searchsorted(items, asked)] = values
+            lengths = np.array([len(self.answers[item]) for item in asked], np.float32)
+            scores[np.searchsorted(items, asked)] = values * lengths
             out.append(scores[inverse])
         return out
 

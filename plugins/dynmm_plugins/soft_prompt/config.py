@@ -70,7 +70,8 @@ class SoftPromptConfig(LoopConfig):
     after the soft tokens of user, evidence and target. Above 0, a language model that writes
     explanations reads those of the evidence too."""
     examples: Width = 2000
-    """Training prompts: newest training prefixes of so many users, drawn once."""
+    """Most training prompts: beginnings of training histories whose next item is retrieved, drawn
+    once."""
     validation_users: Width = 200
     """Most validation users on which training is stopped early and γ is fitted, drawn once among
     those whose target is retrieved; the others tell nothing. η is fitted on all of these."""

@@ -29,6 +29,9 @@ from dynmm_plugins.soft_prompt.mixing import (
 from dynmm_plugins.soft_prompt.serving import ServedPrompt
 from dynmm_plugins.soft_prompt.task import PromptTask
 
+DRAWN = 8
+"""Training prefixes that are tried for each example: not all have their item retrieved."""
+
 
 class SoftPrompt(ServedPrompt):
     """A frozen language model re-ranks what latents retrieve (DynMM-Explain-LLMRec, section 4.4).
@@ -41,7 +44,8 @@ class SoftPrompt(ServedPrompt):
     retrieval's own, and where γ is, the language model is not read at all.
 
     Differences from the paper: a ranking is made from scores, never parsed from text. Training
-    starts from the ranking that is there, as the head starts from 0. Candidates stand in the
+    starts from the ranking that is there, as the head starts from 0, on prefixes whose item is
+    retrieved. Candidates stand in the
     prompt in an order that depends on the seed and on nothing else, so that no score can come from
     their place. Projectors and head are trained, by cross-entropy over the candidates (``slots``)
     or of the target's title (``log_prob``); gradients flow through the language model, which stays
@@ -76,21 +80,20 @@ class SoftPrompt(ServedPrompt):
         """
         config = self.config
         self._ctx, self._state, self._weights = ctx, {}, Mixture()
-        drawn = draw_prefixes(data.histories, 1, rng=ctx.rng("prefixes"))
-        if not len(drawn.targets):
+        newest = draw_prefixes(data.histories, 1, rng=ctx.rng("prefixes"))
+        if not len(newest.targets):
             raise StageError(
                 f"stage {ctx.stage}: no user has two training interactions, so there is no next "
                 "item to learn",
                 hint="Check the filters and the split.",
             )
-        chosen = ctx.rng("examples").permutation(len(drawn.targets))[: config.examples]
-        drawn = drawn.take(np.sort(chosen))
+        chosen = ctx.rng("examples").permutation(len(newest.targets))[: config.examples]
         self._titles = titles_of(data.items)
         untitled = sum(not title for title in self._titles)
         if untitled:
             ctx.log(f"{untitled:,} of {data.n_items:,} items have no title: soft tokens alone")
         self._places = ctx.rng("order of candidates").random(data.n_items)
-        self._retrieval = Retrieval.measured(base, drawn.histories)
+        self._retrieval = Retrieval.measured(base, newest.histories.take(np.sort(chosen)))
         self._ground(evidence)
         found = None
         if ctx.validator is not None:
@@ -101,21 +104,44 @@ class SoftPrompt(ServedPrompt):
                 asked = found[1]
                 scores = self._grounds.scores(self._grounds.question(asked))
                 self._weights = add_evidence(asked, scores, rng=ctx.rng("evidence/folds"), ctx=ctx)
-        self._learn_prompt(data, drawn, found, ctx)
+        self._learn_prompt(data, found, ctx)
+
+    def _examples(self, data: TrainingData, ctx: Context) -> tuple[Prefixes, Asked]:
+        """Draws training prefixes whose item is retrieved, as those are that will be asked.
+
+        Where retrieval has not found an item, putting it among the candidates would teach to look
+        for what retrieval likes least, since that is what would tell the item from the others.
+        """
+        config, retrieval = self.config, self._stands()
+        most = config.examples * DRAWN
+        per_user = -(-most // len(data.histories))
+        drawn = draw_prefixes(data.histories, per_user, rng=ctx.rng("training prefixes"))
+        order = ctx.rng("training examples").permutation(len(drawn.targets))[:most]
+        drawn = drawn.take(order)
+        size = min(config.candidates, len(retrieval.items))
+        asked = retrieval.asked(drawn.histories, size, targets=drawn.targets)
+        kept = np.flatnonzero(asked.targets >= 0)
+        ctx.log(
+            f"of {len(asked):,} training prefixes {len(kept):,} have their item retrieved, "
+            f"{min(len(kept), config.examples):,} of which are learned"
+        )
+        kept = kept[: config.examples]
+        return drawn.take(kept), asked.take(kept)
 
     def _learn_prompt(
         self,
         data: TrainingData,
-        drawn: Prefixes,
         found: tuple[Validator, Asked, NDArray[np.int64]] | None,
         ctx: Context,
     ) -> None:
         """Trains projectors and head on top of what there is, and fits γ."""
-        config, present, retrieval = self.config, self._weights, self._stands()
+        config, present = self.config, self._weights
         with seeded(ctx, "initialise"):
             scorer = self._read(ctx)
-        size = min(config.candidates, len(retrieval.items))
-        wanted = retrieval.asked(drawn.histories, size, targets=drawn.targets, forced=True)
+        drawn, wanted = self._examples(data, ctx)
+        if not len(wanted):
+            ctx.log("nothing to learn: γ is 0 and the language model is not asked")
+            return
         examples = self._question(wanted, own=drawn.chosen_later(wanted.candidates))
         head = None if self._grounds is None else self._grounds.head
         if scorer.parts.records is not None and examples.records is not None:

@@ -1,0 +1,1 @@
+"""RecLLM's ranker: a language model grades items by a user's profile in words."""
