@@ -19,6 +19,7 @@ from dynmm_framework.cli.arguments import (
 )
 from dynmm_framework.cli.command import Command
 from dynmm_framework.cli.invocation import Invocation
+from dynmm_framework.errors import DataError
 
 if TYPE_CHECKING:
     from dynmm_framework.engine.results import Run
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 CHECKPOINT_FILE = "stream.safetensors"
 LINES = 256
 """Lines that are read at once from a file; from a pipe, one by one."""
+LINE = '{"user": "42", "item": "50", "time": 1700000000}'
+"""What a line looks like."""
 
 
 @click.command(
@@ -141,7 +144,7 @@ def _replay(
     session, split = replay_session(run, names, seed=seed)
     if resume and path.is_file():
         load_session(path, session, identity=run.id)
-        invocation.note(f"Goes on after {session.offset:,} events ({path}).")
+    _say_where(invocation, session.offset, path, resume=resume)
     events = stream_of(split.test)
     size = session.config.rule.events or 500
     done, begun = 0, len(session.reports)
@@ -182,11 +185,11 @@ def _outside(
 
     recommender = live_recommender(run, seed=seed, checkpoint=path if resume else None)
     seen = recommender.offset
-    if seen:
-        invocation.note(f"Goes on after {seen:,} events ({path}).")
+    _say_where(invocation, seen, path, resume=resume)
     table, done = _Table(invocation, "adapter", quiet=as_json), 0
     with _opened(source) as lines:
-        for batch in _batches(islice(lines, seen, None), 1 if source == "-" else LINES):
+        _pass_over(lines, seen)
+        for batch in _batches(lines, 1 if source == "-" else LINES):
             for report in recommender.update(map(read_line, batch)):
                 table.row(report)
                 done += 1
@@ -203,13 +206,36 @@ def _outside(
     if not as_json:
         words = ", ".join(f"{count:,} {reason}" for reason, count in skipped.items())
         invocation.line(f"{recommender.offset:,} events; skipped or late: {words or 'none'}")
+        if recommender.pending:
+            invocation.line(f"{recommender.pending:,} wait in the open window for what comes next")
+        if recommender.offset and skipped.get("malformed") == recommender.offset:
+            invocation.note(f"Nothing could be read. A line is {LINE}.")
         _show_means(invocation, {"adapter": recommender.means})
     return {
         "events": recommender.offset,
+        "pending": recommender.pending,
         "skipped": skipped,
         "means": {"adapter": recommender.means},
         "state": recommender.digest(),
     }
+
+
+def _say_where(invocation: Invocation, offset: int, path: Path, *, resume: bool) -> None:
+    if offset:
+        invocation.note(f"Goes on after {offset:,} events ({path}).")
+    elif resume and not path.is_file():
+        invocation.note(f"There is no checkpoint {path}: begins at the beginning.")
+
+
+def _pass_over(lines: Iterable[str], seen: int) -> None:
+    """Passes over what the checkpoint has taken in."""
+    there = sum(1 for _ in islice(lines, seen))
+    if there < seen:
+        raise DataError(
+            f"the source ends after {there:,} of the {seen:,} events that the checkpoint has"
+            " taken in",
+            hint="Feed the same events again from their beginning, or leave --resume out.",
+        )
 
 
 def _opened(source: str) -> TextIO:

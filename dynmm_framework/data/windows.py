@@ -141,8 +141,24 @@ class Windower:
         """Events of the open window, by time."""
         return self._open
 
+    def since(self, time: int) -> None:
+        """Says that all that is older than this has been closed: it comes late."""
+        self._border = max(self._border, time)
+
     def push(self, events: Events) -> Iterator[Window]:
         """Takes events and yields the windows that they close."""
+        newest = max(self._border, int(self._open.times[-1]) if len(self._open) else -1)
+        highest = np.maximum.accumulate(np.append(newest, events.times))[:-1]
+        start = 0
+        # What is out of order meets the windows that are closed when it comes, however many come
+        # with it.
+        for place in np.flatnonzero(events.times < highest).tolist():
+            yield from self._taken(events.take(slice(start, place)))
+            yield from self._taken(events.take(slice(place, place + 1)))
+            start = place + 1
+        yield from self._taken(events.take(slice(start, None)))
+
+    def _taken(self, events: Events) -> Iterator[Window]:
         late = events.times < self._border
         if late.any():
             self.late += int(late.sum())

@@ -167,6 +167,11 @@ class Intake:
         self._held = Events.none()  # far ahead, in a row; let in if enough agree
         self._seen = np.empty(0, np.uint64)  # newest last
 
+    @property
+    def waiting(self) -> int:
+        """Events far ahead, of which it is not known yet whether their clock is wrong."""
+        return len(self._held)
+
     def admit(self, events: Events) -> Events:
         """Returns the events that count, in their order."""
         known = (events.items >= 0) & (events.items < self.n_items)

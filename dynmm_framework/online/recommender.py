@@ -109,6 +109,11 @@ class OnlineRecommender:
         """Events that were taken in, skipped ones included."""
         return self._session.offset
 
+    @property
+    def pending(self) -> int:
+        """Events of the open window, which are learned when it closes."""
+        return len(self._session.windower.pending)
+
     def update(self, events: Iterable[Any], *, flush: bool = False) -> list[WindowReport]:
         """Takes events; every window that they close is predicted, then learned.
 
@@ -123,7 +128,15 @@ class OnlineRecommender:
 
         Returns:
             The reports of the windows that were closed.
+
+        Raises:
+            DataError: If ``events`` is a single event, a text, or nothing that has events.
         """
+        if isinstance(events, str | bytes | Mapping) or not isinstance(events, Iterable):
+            raise DataError(
+                f"update() takes a list of events, not {type(events).__name__}",
+                hint='One event is a list of one: update([{"user": …, "item": …, "time": …}]).',
+            )
         with self._lock:
             numbered, malformed = self._vocabulary.numbered(map(read_record, events))
             reports = list(self._session.push(numbered, malformed=malformed))

@@ -104,6 +104,7 @@ class Session:
         # Whatever is older than what was trained on is late.
         last = max((int(part.times[-1]) for part in (offline, held_out) if len(part)), default=-1)
         self.intake.newest = last
+        self.windower.since(last)
         self.before, self.before_as_present = self.probed()
 
     def _rehearse(self, held_out: Events) -> None:
@@ -259,8 +260,9 @@ class Session:
 
     @property
     def skipped(self) -> dict[str, int]:
-        """How many events were skipped, by reason, and how many came late."""
-        return {**self.intake.skipped, "late, kept": self.windower.late}
+        """How many events were skipped, by reason, how many wait, and how many came late."""
+        waiting = {"far future, waiting": self.intake.waiting}
+        return {**self.intake.skipped, **waiting, "late, kept": self.windower.late}
 
     def get_state(self) -> State:
         """Returns all that the stream has changed; arrays only."""

@@ -114,6 +114,22 @@ def test_a_pipe_that_broke_is_taken_up_again(runs: Path, lines: list[str], tmp_p
     assert rest == whole
 
 
+def test_what_a_checkpoint_cannot_go_on_from_is_said(runs: Path, lines: list[str], tmp_path: Path):
+    text = "\n".join(lines) + "\n"
+    path = tmp_path / "s.safetensors"
+    words = ("--from-file", "-", "--checkpoint", str(path), "--resume")
+    nothing = invoke(runs, *words, given=text)
+    assert nothing.exit_code == 0
+    assert f"There is no checkpoint {path}" in nothing.stderr
+    first = invoke(runs, *words, "--checkpoint-every", "1", given=text)
+    assert "wait in the open window for what comes next" in first.stdout
+    short = invoke(runs, *words, given=lines[0] + "\n")
+    assert short.exit_code == 2
+    assert "ends after 1 of the 260 events" in short.stderr
+    table = invoke(runs, "--from-file", "-", given="user,item\n1,2\n")
+    assert "A line is {" in table.stderr
+
+
 def test_what_cannot_be_is_refused(runs: Path, tmp_path: Path):
     both = invoke(runs, "--from-file", "-", "--compare", "static", given="")
     assert both.exit_code == 2

@@ -147,3 +147,28 @@ def test_a_stream_is_in_the_order_of_time_and_needs_times():
     undated = Interactions(rows.users, rows.items, 2, 3)
     with pytest.raises(DataError, match="a stream needs timestamps"):
         stream_of(undated)
+
+
+@given(st.lists(st.integers(0, 30), max_size=40), rules, st.lists(st.integers(1, 9), max_size=20))
+def test_what_is_out_of_order_meets_the_same_windows_in_any_pieces(
+    moments: list[int], rule: WindowRule, sizes: list[int]
+):
+    events = at(*moments)
+
+    def met(cuts: list[int]) -> tuple[list[list[int]], int]:
+        cutter, found, start = Windower(rule), [], 0
+        for size in [*cuts, len(events)]:
+            found += cutter.push(events.take(slice(start, start + size)))
+            start += size
+        found += cutter.flush()
+        return [w.events.items.tolist() for w in found], cutter.late
+
+    assert met(sizes) == met([1] * len(events))
+
+
+def test_what_is_older_than_where_a_stream_begins_is_late():
+    cutter = Windower(WindowRule(events=2))
+    cutter.since(10)
+    (window,) = cutter.push(at(3, 10, 11))
+    assert cutter.late == 1
+    assert window.events.times.tolist() == [10, 10]

@@ -10,6 +10,7 @@ from stream_cases import N_ITEMS, make_session, random_events, trending_events
 
 from dynmm_framework.data import windows as windows_room
 from dynmm_framework.data.windows import Events
+from dynmm_framework.errors import DataError
 from dynmm_framework.online.intake import Vocabulary
 from dynmm_framework.online.recommender import OnlineRecommender
 from dynmm_framework.online.session import Session, digest_of
@@ -97,6 +98,21 @@ def test_events_from_the_past_are_kept_at_the_border_and_counted():
     usable(recommender)
 
 
+def test_the_first_event_may_be_late():
+    recommender = live()
+    recommender.update([{"user": "u3", "item": "i7", "time": 1}])
+    assert recommender.skipped["late, kept"] == 1
+    usable(recommender)
+
+
+@pytest.mark.parametrize("given", [{"user": "u3", "item": "i7", "time": START}, "abc", None, 3])
+def test_what_is_no_list_of_events_is_an_error_and_not_malformed(given: Any):
+    recommender = live()
+    with pytest.raises(DataError, match=r"update\(\) takes a list of events, not"):
+        recommender.update(given)
+    assert (recommender.offset, recommender.skipped["malformed"]) == (0, 0)
+
+
 def test_a_stream_from_the_future_is_believed_after_ten_in_a_row():
     recommender = live()
     recommender.update(records(random_events(30, seed=3, start=START)))
@@ -104,6 +120,7 @@ def test_a_stream_from_the_future_is_believed_after_ten_in_a_row():
     jumped = [{"user": f"u{n}", "item": f"i{n}", "time": ahead + n} for n in range(12)]
     recommender.update(jumped[:9])
     assert recommender._session.intake.newest < ahead
+    assert recommender.skipped["far future, waiting"] == 9
     recommender.update(jumped[9:])
     assert recommender._session.intake.newest == ahead + 11
     assert recommender.skipped["far future"] == 0
